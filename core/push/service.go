@@ -1,0 +1,307 @@
+package push
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Config is what the service is told. The zero value sends nothing.
+type Config struct {
+	// Enabled is false where the operator wants no push at all (B14).
+	Enabled bool
+	// Privacy of notes; "" is PrivacyWake.
+	Privacy Privacy
+	// NoteKeep is how long a provider may keep a note for a device that is
+	// offline; 0 is a day. A note that goes by the VoIP channel is never kept.
+	NoteKeep time.Duration
+	// Queue is how many notes may wait; 0 is 1024.
+	Queue int
+	// Workers is how many notes are sent at a time; 0 is 8.
+	Workers int
+}
+
+// noteTimeout bounds one note, with its second attempt.
+const noteTimeout = 35 * time.Second
+
+// Service sends calls and notes to devices. A call is sent on the caller's
+// goroutine and waits for nobody; notes that are posted wait in a queue. All
+// methods are safe for concurrent use.
+type Service struct {
+	// Static after New.
+	cfg     Config
+	apps    []App
+	log     *slog.Logger
+	metrics *metrics
+	notes   chan posted
+
+	unfit once // has its own lock
+
+	mu    sync.Mutex
+	ended bool // guarded by mu; Run is over and nothing may be queued
+}
+
+// posted is a note that waits in the queue.
+type posted struct {
+	tokens []Token
+	class  string
+	note   Note
+	done   func(Result)
+}
+
+// New makes a service of the apps, which the service does not change. log and
+// reg may be nil.
+func New(cfg Config, apps []App, log *slog.Logger, reg prometheus.Registerer) *Service {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.NoteKeep <= 0 {
+		cfg.NoteKeep = 24 * time.Hour
+	}
+	if cfg.Queue <= 0 {
+		cfg.Queue = 1024
+	}
+	if cfg.Workers <= 0 {
+		cfg.Workers = 8
+	}
+	return &Service{
+		cfg:     cfg,
+		apps:    append([]App(nil), apps...),
+		log:     log.With("room", "push"),
+		metrics: newMetrics(reg),
+		notes:   make(chan posted, cfg.Queue),
+	}
+}
+
+// Run sends posted notes and runs what the apps need, until ctx ends. Notes
+// that still wait then are done with ProviderDown.
+func (s *Service) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	errs := make([]error, len(s.apps))
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for i := range s.apps {
+		if run := s.apps[i].Run; run != nil {
+			wg.Go(func() {
+				if errs[i] = run(ctx); errs[i] != nil {
+					cancel()
+				}
+			})
+		}
+	}
+	for range s.cfg.Workers {
+		wg.Go(func() { s.work(ctx) })
+	}
+	wg.Wait()
+	s.close()
+	return errors.Join(errs...)
+}
+
+func (s *Service) work(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case p := <-s.notes:
+			r := s.Note(ctx, p.tokens, p.class, p.note)
+			if p.done != nil {
+				p.done(r)
+			}
+		}
+	}
+}
+
+// close refuses what still waits.
+func (s *Service) close() {
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+	for {
+		select {
+		case p := <-s.notes:
+			if p.done != nil {
+				p.done(Result{Outcome: ProviderDown, Channel: Message, Reason: "shutting down"})
+			}
+		default:
+			return
+		}
+	}
+}
+
+// CanCall reports whether a call could be announced to a device with these
+// tokens and no declared class. It sends nothing and asks nobody.
+func (s *Service) CanCall(tokens []Token) bool { return s.can(tokens, needCall) }
+
+// CanNote is CanCall for notes.
+func (s *Service) CanNote(tokens []Token) bool { return s.can(tokens, needNote) }
+
+func (s *Service) can(tokens []Token, n need) bool {
+	if !s.cfg.Enabled {
+		return false
+	}
+	r, _ := find(s.apps, tokens, "", n)
+	return r.app != nil
+}
+
+// Fit reports the app that t belongs to. Where there is none, reason says why,
+// for status and trace; the log is told once for each reason.
+func (s *Service) Fit(t Token) (app string, reason string, ok bool) {
+	a, reason := fit(s.apps, t)
+	if a != nil {
+		return a.ID, "", true
+	}
+	if s.unfit.first(reason) {
+		s.log.Warn("push token fits no app", "reason", reason)
+	}
+	return "", reason, false
+}
+
+// Call announces a ringing call to a device, once, and returns the final
+// outcome within [CallTimeout]. It never waits behind notes.
+func (s *Service) Call(ctx context.Context, tokens []Token, class string, c Call) Result {
+	now := time.Now()
+	if !c.RingUntil.IsZero() && !now.Before(c.RingUntil) {
+		return s.count(Result{Outcome: Refused, Channel: VoIP, Reason: "the call rings no more"}, now)
+	}
+	r, reason := s.find(tokens, class, needCall)
+	if r.app == nil {
+		return s.count(Result{Outcome: NoRoute, Channel: VoIP, Reason: reason}, now)
+	}
+	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
+	defer cancel()
+	return s.send(ctx, r, callPayload(c, now), Notification{
+		ID:       pushID("call", c.CallID, r.token),
+		Priority: 10,
+		Urgent:   true,
+	})
+}
+
+// Note sends a note to a device and returns the final outcome. It may take
+// half a minute; see [Service.Post].
+func (s *Service) Note(ctx context.Context, tokens []Token, class string, n Note) Result {
+	now := time.Now()
+	r, reason := s.find(tokens, class, needNote)
+	if r.app == nil {
+		return s.count(Result{Outcome: NoRoute, Channel: Message, Reason: reason}, now)
+	}
+	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
+	defer cancel()
+	if n.Sent.IsZero() {
+		n.Sent = now
+	}
+	out := Notification{
+		ID:         pushID(n.Event+n.Sent.UTC().Format(time.RFC3339Nano), n.CallID, r.token),
+		CollapseID: collapseID(n),
+		Priority:   10,
+	}
+	if r.channel != VoIP {
+		out.Expiration = now.Add(s.cfg.NoteKeep)
+	}
+	return s.send(ctx, r, notePayload(n, s.cfg.Privacy, now), out)
+}
+
+// Post queues a note and returns at once. done, which may be nil, gets the
+// outcome from a goroutine of the service; only when the queue is full or Run
+// has ended is it called before Post returns, with ProviderDown.
+func (s *Service) Post(tokens []Token, class string, n Note, done func(Result)) {
+	if n.Sent.IsZero() {
+		n.Sent = time.Now()
+	}
+	if reason, ok := s.enqueue(posted{append([]Token(nil), tokens...), class, n, done}); !ok {
+		r := s.count(Result{Outcome: ProviderDown, Channel: Message, Reason: reason}, time.Now())
+		if done != nil {
+			done(r)
+		}
+	}
+}
+
+func (s *Service) enqueue(p posted) (reason string, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return "shutting down", false
+	}
+	select {
+	case s.notes <- p:
+		return "", true
+	default:
+		return "too many notes wait", false
+	}
+}
+
+func (s *Service) find(tokens []Token, class string, n need) (route, string) {
+	if !s.cfg.Enabled {
+		return route{}, "push is switched off"
+	}
+	return find(s.apps, tokens, class, n)
+}
+
+// send completes the notification, hands it over, and sends it once more
+// without content if the provider finds it too large.
+func (s *Service) send(ctx context.Context, r route, p payload, n Notification) Result {
+	start := time.Now()
+	limit := MaxMessage
+	if r.token.Provider == ProviderAPNs && r.channel == VoIP {
+		limit = MaxVoIP
+	}
+	n.Token, n.Channel, n.App = r.token, r.channel, r.app.ID
+	n.Payload = p.encode(limit)
+	res := r.app.Sender.Send(ctx, n)
+	if res.Status == http.StatusRequestEntityTooLarge {
+		n.Payload = p.bare().encode(limit)
+		res = r.app.Sender.Send(ctx, n)
+	}
+	res.Provider, res.Channel, res.Token, res.ID = r.app.Provider, r.channel, r.token, n.ID
+	return s.count(res, start)
+}
+
+// count enters a push into metrics and log: one line for each, which names
+// neither what it said nor, but for six characters, to whom it went.
+func (s *Service) count(r Result, start time.Time) Result {
+	took := time.Since(start)
+	s.metrics.observe(r, took)
+	if r.Outcome == NoRoute {
+		s.log.Debug("push has no route", "channel", r.Channel, "reason", r.Reason)
+		return r
+	}
+	s.log.Info("push", "outcome", r.Outcome, "channel", r.Channel, "token", r.Token,
+		"status", r.Status, "reason", r.Reason, "id", r.ID, "took", took)
+	return r
+}
+
+// collapseID lets a later note of the same matter replace an earlier one on
+// the screen: of a call, or of a conversation. At most 43 bytes.
+func collapseID(n Note) string {
+	if n.Event != EventMessage && n.CallID != "" {
+		return CallUUID(n.CallID)
+	}
+	sum := sha256.Sum256([]byte(n.FromURI + "\x00" + n.To))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// AppStatus is what the status page says of an app.
+type AppStatus struct {
+	ID, Provider string
+	OK           bool
+	LastError    string // "" when OK
+}
+
+// Apps reports the apps in the order of the configuration. An app whose sender
+// keeps no health is OK.
+func (s *Service) Apps() []AppStatus {
+	all := make([]AppStatus, len(s.apps))
+	for i, a := range s.apps {
+		all[i] = AppStatus{ID: a.ID, Provider: a.Provider, OK: true}
+		if h, ok := a.Sender.(interface{ Health() (bool, string) }); ok {
+			all[i].OK, all[i].LastError = h.Health()
+		}
+	}
+	return all
+}
