@@ -1,0 +1,62 @@
+# Sallyport: everything a developer types. `make help` lists the targets.
+SHELL      := /bin/bash
+GO         ?= go
+PKGS       ?= ./...
+VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS    := -s -w -X main.version=$(VERSION)
+FUZZTIME   ?= 20s
+BENCHTIME  ?= 1s
+# CI=true adds the race detector and the fuzz targets to `make test`, and turns a
+# missing peer program from a skipped test into a failed one.
+RACE       ?= $(if $(filter true,$(CI)),-race,)
+TIMEOUT    ?= 15m
+
+.PHONY: help build test vet unit race fuzz lint bench soak peers clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## the three programs, into bin/
+	@mkdir -p bin
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+test: peers vet unit $(if $(filter true,$(CI)),fuzz,) ## vet, every test, interop with real peers; with CI=true also -race and fuzz
+
+vet:
+	$(GO) vet $(PKGS)
+
+# -p 2: whole-system tests measure time; more packages at once than a small
+# machine has cores would make them measure each other.
+unit:
+	$(GO) test -p 2 $(RACE) -timeout $(TIMEOUT) $(PKGS)
+
+race: ## every test under the race detector
+	$(GO) test -p 2 -race -timeout $(TIMEOUT) $(PKGS)
+
+fuzz: ## each fuzz target for FUZZTIME (20s)
+	@set -euo pipefail; \
+	for pkg in $$($(GO) list $(PKGS)); do \
+	  for target in $$($(GO) test -list '^Fuzz' "$$pkg" | grep '^Fuzz' || true); do \
+	    echo "== $$pkg $$target"; \
+	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$pkg"; \
+	  done; \
+	done
+
+lint: ## gofmt, vet, golangci-lint, shellcheck (the last two where installed)
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi
+	$(GO) vet $(PKGS)
+	$(GO) mod tidy -diff
+	@if command -v golangci-lint >/dev/null; then golangci-lint run; else echo "golangci-lint is not installed: skipped"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run test/interop/setup; else echo "shellcheck is not installed: skipped"; fi
+
+bench: ## every benchmark, with allocations
+	$(GO) test -p 1 -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(PKGS)
+
+soak: ## the long tests: many flows, many wakes, faults in between
+	SALLYPORT_SOAK=1 $(GO) test -p 1 -count 1 -timeout 60m -run Soak -v $(PKGS)
+
+peers: ## installs the programs that interop tests talk to, where it may
+	@test/interop/setup
+
+clean: ## removes what the targets above made
+	rm -rf bin dist
