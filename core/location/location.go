@@ -1,0 +1,394 @@
+package location
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+)
+
+// writeShards is how many devices can be on their way to the store at once.
+const writeShards = 64
+
+// Location holds bindings and devices. All methods are safe for concurrent
+// use; none but Bind, Unbind and Remove waits for the store.
+type Location struct {
+	// Static after New.
+	cfg   Config
+	store Store
+	log   *slog.Logger
+
+	// changed tells Run that dirty or due changed; holds one token.
+	changed chan struct{}
+
+	// writes serialise the store's calls per key. Taken before mu.
+	writes [writeShards]sync.Mutex
+
+	mu sync.RWMutex
+	// Guarded by mu.
+	devices map[DeviceID]*device
+	aors    map[string][]*device // by AOR
+	tokens  map[string]*binding  // by Binding.Token
+	flows   map[string][]*binding
+	pushes  map[pushKey]*device
+	live    int // bindings with a live flow
+	due     dueHeap
+	dirty   map[DeviceID]struct{} // to be stored by Run
+	words   words
+}
+
+// device is the one mutable record behind the snapshots. Guarded by
+// Location.mu.
+type device struct {
+	id       DeviceID
+	tokens   []Token
+	class    string
+	bindings []*binding // newest registration first
+	keep     time.Time
+	lastWake time.Time
+
+	due   time.Time // next moment at which something of it ends
+	index int       // in Location.due
+}
+
+// binding is a Binding with its flow's id kept even when the flow is lost:
+// a flow that an edge opens again is known by it. Guarded by Location.mu.
+type binding struct {
+	Binding
+	dev  *device
+	live bool // Flow is up
+}
+
+// pushKey is what makes a push token unique.
+type pushKey struct{ app, kind, value string }
+
+func (t *Token) key() pushKey { return pushKey{t.App, t.Kind, t.Value} }
+
+// New returns an empty Location that writes through to store. A nil log
+// discards.
+func New(cfg Config, store Store, log *slog.Logger) *Location {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Location{
+		cfg:     cfg.withDefaults(),
+		store:   store,
+		log:     log.With("room", "location"),
+		changed: make(chan struct{}, 1),
+		devices: make(map[DeviceID]*device),
+		aors:    make(map[string][]*device),
+		tokens:  make(map[string]*binding),
+		flows:   make(map[string][]*binding),
+		pushes:  make(map[pushKey]*device),
+		dirty:   make(map[DeviceID]struct{}),
+		words:   make(words),
+	}
+}
+
+// Bind makes a registration true, after the PBX's 2xx and never before. It
+// replaces the binding of the same AOR, instance and reg-id. The tokens replace
+// the device's: nil says that the client named none, and the device has none
+// any more. A token that another device of the same app holds moves here.
+//
+// Bind returns when the store has the binding, so that a 2xx sent afterwards
+// is true even if this process is killed. On [ErrNotStored] the binding holds
+// all the same; on any other error nothing changed.
+func (l *Location) Bind(b Binding, tokens []Token, class string) error {
+	if err := check(b, tokens); err != nil {
+		return err
+	}
+	now := time.Now()
+	if b.Registered.IsZero() {
+		b.Registered = now
+	}
+	if b.Core == "" {
+		b.Core = l.cfg.Core
+	}
+	l.mu.Lock()
+	touched, err := l.bind(b, tokens, class, now)
+	l.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return l.persist(touched...)
+}
+
+// bind does Bind's work and returns the devices to store.
+func (l *Location) bind(b Binding, tokens []Token, class string, now time.Time) ([]DeviceID, error) {
+	touched := []DeviceID{b.ID()}
+	d, evicted, err := l.room(b.ID())
+	if err != nil {
+		return nil, err
+	}
+	if evicted != nil {
+		touched = append(touched, evicted.id)
+		l.drop(evicted)
+	}
+	if d == nil {
+		d = l.add(b.ID())
+	}
+	d.class = l.words.intern(class)
+	touched = append(touched, l.setTokens(d, tokens, b.Registered, now)...)
+	l.setBinding(d, b)
+	d.keep = b.Registered.Add(l.cfg.DeviceKeep)
+	l.settle(d, now)
+	return touched, nil
+}
+
+// room finds the device, or the one that must make room for it.
+func (l *Location) room(id DeviceID) (d, evict *device, err error) {
+	if d = l.devices[id]; d != nil {
+		return d, nil, nil
+	}
+	others := l.aors[id.AOR]
+	if len(others) < l.cfg.MaxDevices {
+		return nil, nil, nil
+	}
+	for _, o := range others {
+		if o.live() {
+			continue
+		}
+		if evict == nil || o.keep.Before(evict.keep) {
+			evict = o
+		}
+	}
+	if evict == nil {
+		return nil, nil, fmt.Errorf("bind %s: %w (%d)", redactAOR(id.AOR), ErrTooMany, len(others))
+	}
+	return nil, evict, nil
+}
+
+func (d *device) live() bool {
+	return slices.ContainsFunc(d.bindings, func(b *binding) bool { return b.live })
+}
+
+// setBinding replaces the binding of b's reg-id.
+func (l *Location) setBinding(d *device, b Binding) {
+	l.dropBindings(d, func(o *binding) bool { return o.RegID == b.RegID })
+	for len(d.bindings) >= l.cfg.MaxBindings {
+		oldest := d.bindings[len(d.bindings)-1]
+		l.dropBindings(d, func(o *binding) bool { return o == oldest })
+	}
+	n := &binding{Binding: l.words.compact(b, d.id), dev: d}
+	n.FlowLost = time.Time{}
+	l.setLive(n, n.Flow != "")
+	d.bindings = append(d.bindings, n)
+	sortBindings(d.bindings)
+	l.index(n)
+}
+
+// setTokens gives d the tokens of a registration at the time at and returns
+// the devices that lost one by it. Dead marks survive for a value that d
+// already had.
+func (l *Location) setTokens(d *device, tokens []Token, at, now time.Time) (losers []DeviceID) {
+	old := d.tokens
+	for i := range old {
+		l.unpush(d, &old[i])
+	}
+	d.tokens = make([]Token, 0, len(tokens))
+	for _, t := range tokens {
+		if t.Registered.IsZero() {
+			t.Registered = at
+		}
+		t = l.words.compactToken(t)
+		if i := slices.IndexFunc(old, func(o Token) bool { return o.key() == t.key() }); i >= 0 {
+			t.Dead, t.LastError = t.Dead || old[i].Dead, old[i].LastError
+		}
+		if slices.ContainsFunc(d.tokens, func(o Token) bool { return o.key() == t.key() }) {
+			continue
+		}
+		if other := l.pushes[t.key()]; other != nil && other != d {
+			l.dropTokens(other, func(o *Token) bool { return o.key() == t.key() })
+			losers = append(losers, other.id)
+			l.settle(other, now)
+		}
+		d.tokens = append(d.tokens, t)
+		l.pushes[t.key()] = d
+	}
+	return losers
+}
+
+// Unbind removes one binding, because the client said so (Expires 0). With its
+// last one that has not expired, the device and its tokens go too (B29).
+func (l *Location) Unbind(id DeviceID, regID int) {
+	now := time.Now()
+	l.mu.Lock()
+	d := l.devices[id]
+	if d == nil {
+		l.mu.Unlock()
+		return
+	}
+	l.dropBindings(d, func(b *binding) bool { return b.RegID == regID })
+	if slices.ContainsFunc(d.bindings, func(b *binding) bool { return !b.Expired(now) }) {
+		l.settle(d, now)
+	} else {
+		l.drop(d)
+	}
+	l.mu.Unlock()
+	l.persistLogged(id)
+}
+
+// Remove forgets a device with its bindings and tokens at once, because the
+// client said so (Contact: *).
+func (l *Location) Remove(id DeviceID) {
+	l.mu.Lock()
+	d := l.devices[id]
+	if d == nil {
+		l.mu.Unlock()
+		return
+	}
+	l.drop(d)
+	l.mu.Unlock()
+	l.persistLogged(id)
+}
+
+// Unflow takes a flow that ended at the time at from its bindings, and returns
+// their devices. The bindings stay, flow-less, and know the flow again if an
+// edge opens it again ([Location.Reattach]).
+func (l *Location) Unflow(flow string, at time.Time) []DeviceID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var ids []DeviceID
+	for _, b := range l.flows[flow] {
+		if !b.live {
+			continue
+		}
+		l.setLive(b, false)
+		b.FlowLost = at
+		if !slices.Contains(ids, b.dev.id) {
+			ids = append(ids, b.dev.id)
+		}
+	}
+	return ids
+}
+
+// Reattach makes the bindings whose last flow had this id live again and
+// returns them: an edge opened the flow anew after its tunnel, or this core,
+// was gone. None means that the flow is a stranger's.
+func (l *Location) Reattach(flow string) []Binding {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var found []Binding
+	for _, b := range l.flows[flow] {
+		if b.Expired(now) {
+			continue
+		}
+		l.setLive(b, true)
+		b.FlowLost = time.Time{}
+		found = append(found, b.snapshot())
+	}
+	return found
+}
+
+// TokenDead notes that a provider called a token dead, for reason, since the
+// given time. It counts only if the client has not brought the token again
+// since then; a zero since always counts. Providers' times have whole seconds,
+// hence one second of slack.
+func (l *Location) TokenDead(id DeviceID, provider, kind, value, reason string, since time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d := l.devices[id]
+	if d == nil {
+		return
+	}
+	for i := range d.tokens {
+		t := &d.tokens[i]
+		if t.Provider != provider || t.Kind != kind || t.Value != value {
+			continue
+		}
+		t.LastError = l.words.intern(reason)
+		if since.IsZero() || !t.Registered.After(since.Add(time.Second)) {
+			t.Dead = true
+		}
+		l.dirty[id] = struct{}{}
+	}
+	l.settle(d, time.Now())
+	l.wakeRun()
+}
+
+// Woken notes that a push brought the device back at the time at.
+func (l *Location) Woken(id DeviceID, at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if d := l.devices[id]; d != nil {
+		d.lastWake = at
+		l.dirty[id] = struct{}{}
+		l.wakeRun()
+	}
+}
+
+// Lookup returns the devices of an AOR, the newest registration first.
+func (l *Location) Lookup(aor string) []Device {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	ds := l.aors[aor]
+	found := make([]Device, 0, len(ds))
+	for _, d := range ds {
+		found = append(found, d.snapshot())
+	}
+	slices.SortStableFunc(found, func(a, b Device) int { return b.Keep.Compare(a.Keep) })
+	return found
+}
+
+// Device returns one device.
+func (l *Location) Device(id DeviceID) (Device, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	d := l.devices[id]
+	if d == nil {
+		return Device{}, false
+	}
+	return d.snapshot(), true
+}
+
+// ByToken returns the device and the binding that our contact's user part
+// names, in the time of one map look-up, also after the binding expired (B29).
+func (l *Location) ByToken(token string) (Device, Binding, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	b := l.tokens[token]
+	if b == nil {
+		return Device{}, Binding{}, false
+	}
+	return b.dev.snapshot(), b.snapshot(), true
+}
+
+// ByFlow returns the bindings on a live flow.
+func (l *Location) ByFlow(flow string) []Binding {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var found []Binding
+	for _, b := range l.flows[flow] {
+		if b.live {
+			found = append(found, b.snapshot())
+		}
+	}
+	return found
+}
+
+// All yields every device in the order of AORs and instances, each as it is
+// when its turn comes. No lock is held while yield runs.
+func (l *Location) All(yield func(Device) bool) {
+	l.mu.RLock()
+	ids := make([]DeviceID, 0, len(l.devices))
+	for id := range l.devices {
+		ids = append(ids, id)
+	}
+	l.mu.RUnlock()
+	slices.SortFunc(ids, DeviceID.compare)
+	for _, id := range ids {
+		if d, ok := l.Device(id); ok && !yield(d) {
+			return
+		}
+	}
+}
+
+// Count returns how many devices are known, and how many bindings have a live
+// flow.
+func (l *Location) Count() (devices, live int) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return len(l.devices), l.live
+}
