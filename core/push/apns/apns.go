@@ -1,0 +1,223 @@
+// Package apns sends pushes to Apple. It owns the connections to APNs, the
+// provider tokens on them, and what each answer of Apple's means.
+//
+// It does not know who is pushed to or why: core/push chooses token, channel
+// and payload.
+package apns
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sideshow/apns2"
+
+	"sallyport/core/push"
+)
+
+// Environments of Apple's.
+const (
+	Production = "production"
+	Sandbox    = "sandbox"
+)
+
+// hosts are Apple's, by environment.
+var hosts = map[string]string{
+	Production: apns2.HostProduction,
+	Sandbox:    apns2.HostDevelopment,
+}
+
+// Config is one app at Apple, as a [[push.app]] of the configuration says.
+type Config struct {
+	BundleID    string // id of the app; the topics are it and it with .voip
+	TeamID      string
+	KeyID       string
+	KeyFile     string // .p8 file, read again when it changes
+	Environment string // Production, the default, or Sandbox
+	// Endpoint is another base URL for both environments, https://HOST:PORT.
+	Endpoint string
+	CAFile   string // PEM that replaces the system's roots
+	Proxy    string // http://USER:PASSWORD@HOST:PORT; "" connects directly
+	// Dial opens the TCP connections; nil uses the network.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// Client sends the pushes of one app. It implements [push.Sender]. Calls and
+// other pushes have connections of their own, in each environment.
+type Client struct {
+	// Static after New.
+	cfg       Config
+	log       *slog.Logger
+	metrics   *metrics
+	endpoints map[bool]*endpoint // by Token.Sandbox; both the same where there is one host
+
+	keyMu sync.Mutex
+	keyID string // guarded by keyMu
+	key   []byte // guarded by keyMu; what KeyFile held
+
+	health health // has its own lock
+}
+
+var _ push.Sender = (*Client)(nil)
+
+// endpoint is one host of Apple's.
+type endpoint struct {
+	calls, notes *lane
+	breaker      breaker // has its own lock
+}
+
+func (e *endpoint) lane(urgent bool) *lane {
+	if urgent {
+		return e.calls
+	}
+	return e.notes
+}
+
+var errClosed = errors.New("shutting down")
+
+// New makes a client and reads the key and the CA. It connects when it first
+// sends. log and reg may be nil; clients may share reg.
+func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Client, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Dial == nil {
+		cfg.Dial = new(net.Dialer).DialContext
+	}
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	trust, err := cfg.trust()
+	if err != nil {
+		return nil, err
+	}
+	proxy, err := cfg.proxy()
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{
+		cfg:     cfg,
+		log:     log.With("room", "apns", "app", cfg.BundleID),
+		metrics: newMetrics(reg),
+		keyID:   cfg.KeyID,
+	}
+	s, text, err := c.readKey(cfg.KeyID)
+	if err != nil {
+		return nil, err
+	}
+	c.key = text
+	c.endpoints = cfg.endpoints(s, func(host string) func(bearer) *line {
+		return func(b bearer) *line {
+			return newLine(host, trust, proxy, cfg.Dial, c.metrics.connections.Inc, b)
+		}
+	})
+	return c, nil
+}
+
+// check reports every fault of the configuration that needs no file to see.
+func (cfg *Config) check() error {
+	var faults []error
+	fault := func(bad bool, format string, a ...any) {
+		if bad {
+			faults = append(faults, fmt.Errorf("push app %q: "+format, append([]any{cfg.BundleID}, a...)...))
+		}
+	}
+	if cfg.Environment == "" {
+		cfg.Environment = Production
+	}
+	fault(cfg.BundleID == "", "id: must be the app's bundle id")
+	fault(cfg.TeamID == "", "team_id: must be the ten characters of Apple's team id")
+	fault(cfg.KeyID == "", "key_id: must be the ten characters of the key's id")
+	fault(cfg.KeyFile == "", "key_file: must name the .p8 file")
+	_, known := hosts[cfg.Environment]
+	fault(!known, "environment: must be %q or %q (got %q)", Production, Sandbox, cfg.Environment)
+	if cfg.Endpoint != "" {
+		u, err := url.Parse(cfg.Endpoint)
+		bad := err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil
+		fault(bad, "endpoint: must be https://HOST:PORT (got %q)", cfg.Endpoint)
+		cfg.Endpoint = strings.TrimRight(cfg.Endpoint, "/")
+	}
+	return errors.Join(faults...)
+}
+
+// trust is the TLS configuration of all connections.
+func (cfg *Config) trust() (*tls.Config, error) {
+	t := &tls.Config{MinVersion: tls.VersionTLS12}
+	if cfg.CAFile == "" {
+		return t, nil
+	}
+	text, err := os.ReadFile(cfg.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("push app %q: ca_file: %w", cfg.BundleID, err)
+	}
+	t.RootCAs = x509.NewCertPool()
+	if !t.RootCAs.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("push app %q: ca_file: %s holds no certificate in PEM", cfg.BundleID, cfg.CAFile)
+	}
+	return t, nil
+}
+
+// proxy never repeats the URL in an error: it may hold a password.
+func (cfg *Config) proxy() (*url.URL, error) {
+	if cfg.Proxy == "" {
+		return nil, nil
+	}
+	u, err := url.Parse(cfg.Proxy)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, errors.New("push.proxy: must be http://HOST:PORT or https://HOST:PORT")
+	}
+	return u, nil
+}
+
+// endpoints makes the hosts that tokens of either kind go to.
+func (cfg *Config) endpoints(s *signer, lines func(host string) func(bearer) *line) map[bool]*endpoint {
+	one := func(host string) *endpoint {
+		return &endpoint{
+			calls: &lane{make: lines(host), signer: s},
+			notes: &lane{make: lines(host), signer: s},
+		}
+	}
+	if cfg.Endpoint != "" {
+		e := one(cfg.Endpoint)
+		return map[bool]*endpoint{false: e, true: e}
+	}
+	sandbox := one(hosts[Sandbox])
+	if cfg.Environment == Sandbox {
+		return map[bool]*endpoint{false: sandbox, true: sandbox}
+	}
+	return map[bool]*endpoint{false: one(hosts[Production]), true: sandbox}
+}
+
+// Health reports whether pushes can be expected to be accepted, and if not the
+// last error with what to do about it.
+func (c *Client) Health() (ok bool, lastError string) { return c.health.get() }
+
+// health keeps the last error that was not one token's alone.
+type health struct {
+	mu   sync.Mutex
+	last string // guarded by mu; "" when well
+}
+
+func (h *health) get() (bool, string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.last == "", h.last
+}
+
+// set reports whether last is news.
+func (h *health) set(last string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	news := h.last != last
+	h.last = last
+	return news
+}

@@ -1,0 +1,183 @@
+package apns
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/sideshow/apns2"
+
+	"sallyport/core/push"
+)
+
+// How long one attempt may take before its connection counts as dead. A call
+// has [push.CallTimeout] in all, of which the second attempt gets the rest.
+const (
+	callAttempt = 2 * time.Second
+	noteAttempt = 15 * time.Second
+)
+
+// once expresses apns-expiration 0, one attempt and no storing. apns2 leaves
+// the header out both for the zero time and for the epoch itself, and Apple
+// would then store the push for as long as it likes.
+var once = time.Unix(0, 1)
+
+// maxToken bounds a device token in hexadecimal digits. Apple's have 64 today,
+// and may be of any length.
+const maxToken = 512
+
+// Send implements [push.Sender]. An urgent push that is not answered within
+// 2 s is sent once more on another connection under the same id.
+func (c *Client) Send(ctx context.Context, n push.Notification) push.Result {
+	note, reason := c.notification(n)
+	if reason != "" {
+		return push.Result{Outcome: push.Refused, Reason: reason, ID: n.ID}
+	}
+	e := c.endpoints[n.Token.Sandbox]
+	if reason := e.breaker.refuse(time.Now()); reason != "" {
+		return push.Result{Outcome: push.ProviderDown, Reason: reason + " (earlier push; not sent)", ID: n.ID}
+	}
+	a := c.attempts(ctx, e, n.Urgent, note)
+	v := judge(a)
+	c.note(e, v, a, ctx)
+	return push.Result{
+		Outcome: v.outcome, Reason: a.String(), Status: a.status, ID: n.ID, DeadSince: a.timestamp,
+	}
+}
+
+// attempts makes one attempt and, where its verdict says so, a second.
+func (c *Client) attempts(ctx context.Context, e *endpoint, urgent bool, n *apns2.Notification) answer {
+	l, limit := e.lane(urgent), noteAttempt
+	if urgent {
+		limit = callAttempt
+	}
+	for resent := false; ; {
+		ln, err := l.line()
+		if err != nil {
+			return answer{err: err}
+		}
+		try, cancel := context.WithTimeout(ctx, limit)
+		a := ln.push(try, n)
+		cancel()
+		if errors.Is(a.err, errRetired) {
+			continue // it never left; the lane has another line
+		}
+		v := judge(a)
+		if ctx.Err() != nil || resent || !c.again(l, ln, v, urgent) {
+			if v.fresh && ctx.Err() != context.Canceled {
+				l.retire(ln)
+			}
+			return a
+		}
+		resent = true
+		c.metrics.resent.Inc()
+	}
+}
+
+// again prepares the lane for a second attempt after verdict v on ln, and
+// reports whether one makes sense.
+func (c *Client) again(l *lane, ln *line, v verdict, urgent bool) bool {
+	switch {
+	case v.remint:
+		if !l.superseded(ln) && !l.remint(ln) {
+			return false
+		}
+	case v.trip:
+		return l.superseded(ln) || c.reload()
+	case v.hold:
+		l.hold(ln)
+	case !v.again || v.callOnly && !urgent:
+		return false
+	}
+	l.retire(ln)
+	return true
+}
+
+// notification translates n, or says why Apple would refuse it.
+func (c *Client) notification(n push.Notification) (_ *apns2.Notification, reason string) {
+	token := n.Token.Value
+	if _, err := hex.DecodeString(token); err != nil || token == "" || len(token) > maxToken {
+		return nil, "BadDeviceToken: not hexadecimal (not sent)"
+	}
+	out := &apns2.Notification{
+		ApnsID: n.ID, CollapseID: n.CollapseID, DeviceToken: token, Payload: n.Payload,
+		Topic: c.cfg.BundleID, PushType: apns2.PushTypeAlert,
+		Expiration: n.Expiration, Priority: n.Priority,
+	}
+	limit := push.MaxMessage
+	if n.Channel == push.VoIP {
+		out.Topic, out.PushType, limit = c.cfg.BundleID+".voip", apns2.PushTypeVOIP, push.MaxVoIP
+	}
+	if len(n.Payload) > limit {
+		return nil, fmt.Sprintf("PayloadTooLarge: %d bytes, at most %d (not sent)", len(n.Payload), limit)
+	}
+	if out.Expiration.Before(once) {
+		out.Expiration = once
+	}
+	if out.Priority == 0 {
+		out.Priority = apns2.PriorityHigh
+	}
+	if len(out.CollapseID) > 64 {
+		out.CollapseID = out.CollapseID[:64]
+	}
+	return out, ""
+}
+
+// note draws the consequences of the final verdict for the pushes to come.
+func (c *Client) note(e *endpoint, v verdict, a answer, ctx context.Context) {
+	switch {
+	case v.outcome == push.Accepted:
+		e.breaker.reset()
+		if c.health.set("") {
+			c.log.Info("push works again")
+		}
+	case errors.Is(ctx.Err(), context.Canceled), errors.Is(a.err, errClosed):
+		// who asked for the push wants it no more: this says nothing of Apple
+	case v.trip:
+		e.breaker.trip(a.String(), time.Now())
+		fallthrough
+	case v.alarm, v.outcome == push.ProviderDown:
+		if c.health.set(a.String() + remedy(a)) {
+			c.log.Warn("push fails", "status", a.status, "reason", a.String(), "remedy", remedy(a))
+		}
+	}
+}
+
+// remedies are what an operator does about a reason.
+var remedies = map[string]string{
+	"ExpiredProviderToken":       "is this machine's clock right?",
+	"InvalidProviderToken":       "do team_id, key_id and key_file belong together?",
+	"MissingProviderToken":       "do team_id, key_id and key_file belong together?",
+	"UnrelatedKeyIdInToken":      "is the key of the same team, and valid for this app?",
+	"BadEnvironmentKeyIdInToken": "the key is for Apple's other environment",
+	"BadEnvironmentKeyInToken":   "the key is for Apple's other environment",
+	"TopicDisallowed":            "is id the bundle id of an app of this team?",
+	"BadTopic":                   "is id the bundle id of an app of this team?",
+}
+
+func remedy(a answer) string {
+	if r := remedies[a.reason]; r != "" {
+		return ": " + r
+	}
+	return ""
+}
+
+// String names the answer for people. It holds no token: URLs were taken out
+// of errors.
+func (a answer) String() string {
+	switch {
+	case errors.Is(a.err, context.DeadlineExceeded):
+		return "no answer in time"
+	case a.err != nil:
+		return a.err.Error()
+	case a.reason != "":
+		return a.reason
+	case a.status == http.StatusOK:
+		return ""
+	default:
+		return fmt.Sprintf("HTTP status %d", a.status)
+	}
+}
