@@ -1,0 +1,258 @@
+package tunnel
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sallyport/tunnel/frame"
+)
+
+// AcceptorConfig is the edge's side of the tunnel. Zero values stand for the
+// defaults given.
+type AcceptorConfig struct {
+	Name string // of this node, as in its certificate
+	Boot uint64 // differs for each start; random
+	// Handshake authenticates a connection that came in, and returns it and
+	// the name the peer's certificate gives. It has 10 s.
+	Handshake func(ctx context.Context, c net.Conn) (net.Conn, string, error)
+
+	Grace      time.Duration // how long flows wait for a session; 15 s
+	PingEvery  time.Duration // 2 s without a byte are answered with a PING…
+	DeadAfter  time.Duration // …and 6 s with the end of the session
+	StuckAfter time.Duration // a flow without credit for 30 s is closed
+	Window     int           // bytes a flow may be sent before they are consumed; 64 KiB
+	Build      string        // told to the peer, for people
+
+	Log     *slog.Logger          // nil discards
+	Metrics prometheus.Registerer // nil counts for nobody
+}
+
+// An Acceptor is where cores dial in, and where an edge opens flows.
+type Acceptor struct {
+	// Static after NewAcceptor.
+	cfg     AcceptorConfig
+	t       tunables
+	metrics *metrics
+	pending chan struct{} // a place per connection that has not said HELLO
+
+	mu sync.Mutex
+	// Guarded by mu, which is taken before any session's.
+	live     map[string]*session // by the core's name
+	lost     []*session          // ended; their flows wait for another
+	names    names
+	draining bool
+}
+
+const (
+	handshakeWithin = 10 * time.Second
+	// maxPending connections may be unauthenticated at a time: cores are few.
+	maxPending = 64
+)
+
+// NewAcceptor returns an Acceptor that Serve sets to work.
+func NewAcceptor(cfg AcceptorConfig) *Acceptor {
+	cfg.Boot = cmp.Or(cfg.Boot, randomID())
+	cfg.Grace = cmp.Or(cfg.Grace, defaultGrace)
+	t := tunables{
+		pingEvery: cfg.PingEvery, deadAfter: cfg.DeadAfter, stuckAfter: cfg.StuckAfter,
+		window: cfg.Window, log: cfg.Log, build: cfg.Build,
+	}.withDefaults()
+	return &Acceptor{
+		cfg: cfg, t: t, metrics: newMetrics(cfg.Metrics, frame.RoleEdge),
+		pending: make(chan struct{}, maxPending),
+		live:    make(map[string]*session), names: make(names),
+	}
+}
+
+// Serve accepts cores from l until ctx ends or l fails, and closes l. It
+// returns when every session has ended; flows left then end with tunnel-lost.
+// The error is nil if ctx ended.
+func (a *Acceptor) Serve(ctx context.Context, l net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	defer stop()
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel()
+	for pause := time.Duration(0); ; {
+		conn, err := l.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			a.receive(ctx, conn, &all)
+			continue
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("tunnel: listener: %w", err)
+		}
+		// Out of file descriptors, or a caller that gave up: both pass.
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+		a.t.log.Warn("tunnel listener", "err", err, "retry_in", pause)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// receive serves conn on a goroutine of its own, if it is not one too many.
+func (a *Acceptor) receive(ctx context.Context, conn net.Conn, all *sync.WaitGroup) {
+	select {
+	case a.pending <- struct{}{}:
+		all.Go(func() { a.serve(ctx, conn) })
+	default:
+		a.metrics.refused.WithLabelValues("busy").Inc()
+		_ = conn.Close()
+	}
+}
+
+// serve makes a session of conn and returns when it has ended and its flows
+// were taken by another or given up.
+func (a *Acceptor) serve(ctx context.Context, conn net.Conn) {
+	s, err := a.greet(ctx, conn)
+	<-a.pending
+	if err != nil {
+		a.t.log.Warn("tunnel refused", "remote", conn.RemoteAddr(), "err", err)
+		return
+	}
+	a.admit(s)
+	a.metrics.sessions.Inc()
+	a.t.log.Info("tunnel up", "remote", conn.RemoteAddr(), "peer", s.peer.Name, "build", s.hello.Build)
+	err = s.run(ctx)
+	a.metrics.sessionEnded(err)
+	a.bury(s)
+	if ctx.Err() == nil {
+		a.t.log.Warn("tunnel down", "remote", conn.RemoteAddr(), "peer", s.peer.Name, "err", err)
+	}
+	a.keep(ctx, s)
+}
+
+// greet authenticates conn and exchanges HELLOs. Nothing of the peer's is
+// parsed before its certificate was accepted.
+func (a *Acceptor) greet(ctx context.Context, conn net.Conn) (*session, error) {
+	shaking, cancel := context.WithTimeout(ctx, handshakeWithin)
+	defer cancel()
+	_ = conn.SetDeadline(time.Now().Add(handshakeWithin))
+	trusted, name, err := a.cfg.Handshake(shaking, conn)
+	if err != nil {
+		a.metrics.refused.WithLabelValues("handshake").Inc()
+		_ = conn.Close()
+		return nil, err
+	}
+	l := newLink(trusted)
+	err = within(ctx, trusted, a.t.helloWithin, func() error {
+		if err := l.hear(frame.RoleCore, name); err != nil {
+			return err
+		}
+		return l.say(a.introduce())
+	})
+	if err != nil {
+		a.metrics.refused.WithLabelValues(l.refuse(err)).Inc()
+		return nil, err
+	}
+	s := newSession(a.t, l, a.metrics)
+	s.outlived = true
+	return s, nil
+}
+
+// introduce is what the edge says of itself on a new link.
+func (a *Acceptor) introduce() frame.Hello {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	h := a.t.introduce(frame.RoleEdge, a.cfg.Name, a.cfg.Boot)
+	h.Draining = a.draining
+	return h
+}
+
+// Open opens a flow to the core that has the fewest, for its weight. It fails
+// with ErrNoCore, or names what in info is beyond its limits; an info without
+// uuid gets one. The flow outlives its session: it is opened again, with
+// Reopened set, in the next one within Grace.
+func (a *Acceptor) Open(info Info, h Handler) (*Flow, error) {
+	if err := info.Check(); err != nil {
+		return nil, fmt.Errorf("tunnel: open: %w", err)
+	}
+	if info.UUID == [16]byte{} {
+		info.UUID = newUUID()
+	}
+	f := &Flow{info: &info, h: h}
+	if info.Silent {
+		f.state |= flowSilent
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.names.shareAll(&info)
+	s := a.choose(f)
+	if s == nil {
+		return nil, ErrNoCore
+	}
+	s.open(f, info.Reopened)
+	a.metrics.flows.Inc()
+	return f, nil
+}
+
+// choose returns the session a new flow belongs on, nil if there is none. a.mu
+// is held.
+func (a *Acceptor) choose(f *Flow) *session {
+	var best *session
+	var least float64
+	for _, s := range a.live {
+		if load, ok := s.load(f.info.Service); ok && (best == nil || load < least) {
+			best, least = s, load
+		}
+	}
+	return best
+}
+
+// Ready tells whether at least one session is up.
+func (a *Acceptor) Ready() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.live) > 0
+}
+
+// Sessions returns the sessions that are up, by the core's name, and after
+// them those whose flows wait for another.
+func (a *Acceptor) Sessions() []SessionStatus {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var all []SessionStatus
+	for _, s := range a.live {
+		all = append(all, s.status(""))
+	}
+	slices.SortFunc(all, func(x, y SessionStatus) int { return cmp.Compare(x.Peer.Name, y.Peer.Name) })
+	for _, s := range a.lost {
+		all = append(all, s.status(s.err.Error()))
+	}
+	return all
+}
+
+// status describes a session of an edge.
+func (s *session) status(lastErr string) SessionStatus {
+	st := SessionStatus{Edge: s.conn.RemoteAddr().String(), Peer: s.peer, Since: s.start, LastError: lastErr}
+	s.describe(&st)
+	return st
+}
+
+// Drain tells every core that this edge takes no new clients, and leaves when
+// ctx is over, if it has a deadline. It overtakes all data and does not wait;
+// the flows there are go on.
+func (a *Acceptor) Drain(ctx context.Context) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.draining = true
+	for _, s := range a.live {
+		s.drain(until(ctx))
+	}
+	return ctx.Err()
+}
