@@ -1,6 +1,7 @@
 package apns
 
 import (
+	"errors"
 	"net/http"
 
 	"sallyport/core/push"
@@ -9,10 +10,12 @@ import (
 // verdict says what an answer of APNs means and what follows from it.
 type verdict struct {
 	outcome push.Outcome
-	// again resends once; fresh retires the connection first. Urgent pushes
-	// alone are resent where callOnly is set: Apple asks others to wait a
-	// quarter of an hour.
-	again, fresh, callOnly bool
+	// again resends once, on another connection. Only urgent pushes are resent
+	// where callOnly is set: with the others Apple asks us to wait for a quarter
+	// of an hour.
+	again, callOnly bool
+	// dead says that the connection serves no more, resent or not.
+	dead bool
 	// remint signs a new provider token for the fresh connection.
 	remint bool
 	// hold keeps the connection's provider token as it was for a while.
@@ -26,24 +29,25 @@ type verdict struct {
 
 // The verdicts that several reasons share.
 var (
-	dead       = verdict{outcome: push.DeadToken}
+	gone       = verdict{outcome: push.DeadToken}
 	quarantine = verdict{outcome: push.Refused}
 	misuse     = verdict{outcome: push.Refused, alarm: true}
 	throttled  = verdict{outcome: push.Refused}
-	leaving    = verdict{outcome: push.ProviderDown, again: true, fresh: true}
-	server     = verdict{outcome: push.ProviderDown, again: true, fresh: true, callOnly: true, alarm: true}
+	leaving    = verdict{outcome: push.ProviderDown, again: true, dead: true}
+	noAnswer   = verdict{outcome: push.ProviderDown, again: true, dead: true, alarm: true}
+	server     = verdict{outcome: push.ProviderDown, again: true, callOnly: true, alarm: true}
+	updates    = verdict{outcome: push.ProviderDown, again: true, hold: true, alarm: true}
+	expired    = verdict{outcome: push.ProviderDown, again: true, remint: true, trip: true}
 	credential = verdict{outcome: push.ProviderDown, trip: true}
-	expired    = verdict{outcome: push.ProviderDown, again: true, fresh: true, remint: true, trip: true}
-	updates    = verdict{outcome: push.ProviderDown, again: true, fresh: true, hold: true, alarm: true}
-	noAnswer   = verdict{outcome: push.ProviderDown, again: true, fresh: true, alarm: true}
+	crowded    = verdict{outcome: push.ProviderDown, alarm: true}
 )
 
 // reasons are Apple's ("Handling notification responses from APNs"). Only two
 // of them make a token dead: a wrong environment, topic or key answers with
 // any of the others for every token there is, and must delete none.
 var reasons = map[string]verdict{
-	"Unregistered": dead,
-	"ExpiredToken": dead,
+	"Unregistered": gone,
+	"ExpiredToken": gone,
 
 	"BadDeviceToken":         quarantine,
 	"DeviceTokenNotForTopic": quarantine,
@@ -90,12 +94,14 @@ func judge(a answer) verdict {
 		return v
 	}
 	switch {
+	case errors.Is(a.err, errCrowded), errors.Is(a.err, errClosed):
+		return crowded
 	case a.err != nil:
 		return noAnswer
 	case a.status == http.StatusOK:
 		return verdict{outcome: push.Accepted}
 	case a.status == http.StatusGone:
-		return dead
+		return gone
 	case a.status >= 500:
 		return server
 	default:

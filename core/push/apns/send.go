@@ -67,7 +67,7 @@ func (c *Client) attempts(ctx context.Context, e *endpoint, urgent bool, n *apns
 		}
 		v := judge(a)
 		if ctx.Err() != nil || resent || !c.again(l, ln, v, urgent) {
-			if v.fresh && ctx.Err() != context.Canceled {
+			if v.dead && ctx.Err() != context.Canceled {
 				l.retire(ln)
 			}
 			return a
@@ -171,6 +171,8 @@ func (a answer) String() string {
 	switch {
 	case errors.Is(a.err, context.DeadlineExceeded):
 		return "no answer in time"
+	case errors.Is(a.err, context.Canceled):
+		return "withdrawn before there was an answer"
 	case a.err != nil:
 		return a.err.Error()
 	case a.reason != "":
