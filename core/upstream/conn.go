@@ -1,0 +1,310 @@
+package upstream
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sallyport/tunnel/sipstream"
+)
+
+var (
+	// ErrClosed: the connection has ended.
+	ErrClosed = errors.New("upstream connection closed")
+	// ErrSlow: the peer does not take what waits for it.
+	ErrSlow = errors.New("upstream queue full")
+	// ErrTooBig: the message does not fit the transport.
+	ErrTooBig = errors.New("message too big for upstream")
+)
+
+// Conn is one connection to or from a SIP server; over UDP, the server's
+// address seen from one of our sockets. Its methods may be called from any
+// goroutine.
+type Conn struct {
+	// Static after construction.
+	id        string
+	transport string
+	local     netip.AddrPort
+	remote    netip.AddrPort
+	trusted   bool
+	dialled   bool
+	up        *Upstream
+	stream    net.Conn       // TCP
+	packet    net.PacketConn // UDP
+
+	done    chan struct{} // closed when the connection has ended
+	closing chan struct{} // closed when it is to end
+	once    sync.Once
+	ended   sync.Once
+
+	queue    chan []byte
+	waiting  atomic.Int64 // bytes in queue
+	answered atomic.Bool  // something was sent
+}
+
+// maxQueued bounds the messages in a connection's queue.
+const maxQueued = 1024
+
+// maxDatagram is the largest UDP payload.
+const maxDatagram = 65507
+
+// ID names the connection; it is unique in this process's life.
+func (c *Conn) ID() string { return c.id }
+
+// Transport is "TCP" or "UDP", as in Via.
+func (c *Conn) Transport() string { return c.transport }
+
+// Remote is the peer's address.
+func (c *Conn) Remote() netip.AddrPort { return c.remote }
+
+// Local is this end's address; its IP may be unspecified for a UDP socket on
+// all addresses.
+func (c *Conn) Local() netip.AddrPort { return c.local }
+
+// Trusted reports whether requests of the peer are to be answered with
+// anything but 403. What the core itself dialled is trusted.
+func (c *Conn) Trusted() bool { return c.trusted }
+
+// Dialled reports whether the core opened the connection.
+func (c *Conn) Dialled() bool { return c.dialled }
+
+// Done is closed when the connection has ended.
+func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// Send queues one whole message. It does not block; p must not be changed
+// afterwards. It fails with ErrClosed, ErrSlow or ErrTooBig.
+func (c *Conn) Send(p []byte) error {
+	if c.isClosing() {
+		return ErrClosed
+	}
+	if c.packet != nil {
+		return c.sendPacket(p)
+	}
+	if c.waiting.Add(int64(len(p))) > int64(c.up.cfg.QueueBytes) {
+		c.waiting.Add(-int64(len(p)))
+		c.up.metrics.dropped.WithLabelValues("queue_full").Inc()
+		return ErrSlow
+	}
+	select {
+	case c.queue <- p:
+		c.answered.Store(true)
+		return nil
+	default:
+		c.waiting.Add(-int64(len(p)))
+		c.up.metrics.dropped.WithLabelValues("queue_full").Inc()
+		return ErrSlow
+	}
+}
+
+func (c *Conn) sendPacket(p []byte) error {
+	if len(p) > maxDatagram {
+		return ErrTooBig
+	}
+	if _, err := c.packet.WriteTo(p, net.UDPAddrFromAddrPort(c.remote)); err != nil {
+		return err
+	}
+	c.up.metrics.messages.WithLabelValues("out", udp).Inc()
+	return nil
+}
+
+// Close ends a TCP connection after what is queued has been written, or half a
+// second. It does not wait. An address seen over UDP stays what it is.
+func (c *Conn) Close() {
+	if c.packet == nil {
+		c.shut()
+	}
+}
+
+func (c *Conn) shut() {
+	c.once.Do(func() {
+		close(c.closing)
+		if c.stream != nil {
+			_ = c.stream.SetWriteDeadline(time.Now().Add(flushTime))
+		}
+	})
+}
+
+// isClosing reports whether the connection is to end or has ended.
+func (c *Conn) isClosing() bool {
+	select {
+	case <-c.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// flushTime is how long a closing connection may still take to write.
+const flushTime = 500 * time.Millisecond
+
+// write is the writer goroutine of a TCP connection. It ends the connection
+// when a write fails or Close is called.
+func (c *Conn) write() {
+	defer c.stream.Close()
+	ping := time.NewTimer(c.up.cfg.KeepAlive)
+	defer ping.Stop()
+	for {
+		select {
+		case <-c.closing:
+			c.flush()
+			return
+		case p := <-c.queue:
+			if !c.writeOne(p) {
+				c.shut()
+				return
+			}
+		case <-ping.C:
+			if c.dialled && !c.writeRaw([]byte("\r\n\r\n")) {
+				c.shut()
+				return
+			}
+		}
+		ping.Reset(c.up.cfg.KeepAlive)
+	}
+}
+
+// flush writes what is queued, within the deadline that shut has set.
+func (c *Conn) flush() {
+	for {
+		select {
+		case p := <-c.queue:
+			if !c.writeOne(p) {
+				return
+			}
+		default:
+			return
+		}
+	}
+}
+
+func (c *Conn) writeOne(p []byte) bool {
+	c.waiting.Add(-int64(len(p)))
+	if !c.writeRaw(p) {
+		return false
+	}
+	if len(p) >= minDatagram {
+		c.up.metrics.messages.WithLabelValues("out", tcp).Inc()
+	}
+	return true
+}
+
+// writeRaw writes within WriteTimeout, or what shut leaves of it.
+func (c *Conn) writeRaw(p []byte) bool {
+	if !c.isClosing() {
+		_ = c.stream.SetWriteDeadline(time.Now().Add(c.up.cfg.WriteTimeout))
+		if c.isClosing() { // meanwhile: shut's deadline counts
+			_ = c.stream.SetWriteDeadline(time.Now().Add(flushTime))
+		}
+	}
+	_, err := c.stream.Write(p)
+	return err == nil
+}
+
+// Limits of reading.
+const (
+	readBuffer = 16 << 10
+	// partialTime is how long a message may take from its first byte.
+	partialTime = 30 * time.Second
+	// strangerTime is how long an untrusted peer may take to send its first.
+	strangerTime = 5 * time.Second
+	// answerTime is how long the handler may take to refuse a stranger.
+	answerTime = time.Second
+)
+
+// read is the reader goroutine of a TCP connection: it cuts messages and hands
+// them over in order until the connection ends.
+func (c *Conn) read() {
+	cut := sipstream.New(sipstream.Limits{MaxMessage: c.up.cfg.MaxMessage})
+	buf := make([]byte, readBuffer)
+	for {
+		c.setReadDeadline(cut.Buffered() > 0)
+		n, err := c.stream.Read(buf)
+		if n > 0 {
+			cut.Feed(buf[:n])
+			if !c.deliver(cut) {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (c *Conn) setReadDeadline(partial bool) {
+	var at time.Time
+	switch {
+	case !c.trusted:
+		at = time.Now().Add(strangerTime)
+	case partial:
+		at = time.Now().Add(partialTime)
+	}
+	_ = c.stream.SetReadDeadline(at)
+}
+
+// deliver hands over all whole messages. It returns false when the connection
+// has to end.
+func (c *Conn) deliver(cut *sipstream.Cutter) bool {
+	for {
+		msg, kind, err := cut.Next()
+		if err != nil {
+			c.up.metrics.dropped.WithLabelValues("framing").Inc()
+			c.up.log.Warn("upstream connection cannot be framed", "remote", c.remote, "err", err)
+			return false
+		}
+		switch kind {
+		case sipstream.NeedMore:
+			return true
+		case sipstream.Ping:
+			_ = c.Send([]byte("\r\n"))
+		case sipstream.Message:
+			c.up.metrics.messages.WithLabelValues("in", tcp).Inc()
+			c.up.handler.Message(c, append([]byte(nil), msg...))
+			if !c.trusted {
+				c.up.metrics.dropped.WithLabelValues("untrusted").Inc()
+				c.awaitAnswer()
+				return false
+			}
+		}
+	}
+}
+
+// awaitAnswer gives the handler time to queue its refusal.
+func (c *Conn) awaitAnswer() {
+	const step = 10 * time.Millisecond
+	tick := time.NewTicker(step)
+	defer tick.Stop()
+	for waited := time.Duration(0); waited < answerTime && !c.answered.Load(); waited += step {
+		select {
+		case <-tick.C:
+		case <-c.closing:
+			return
+		}
+	}
+}
+
+// serve runs a TCP connection to its end.
+func (c *Conn) serve() {
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		c.write()
+	}()
+	c.read()
+	c.shut()
+	<-written
+	c.end()
+}
+
+// end tells everyone that c is over, once.
+func (c *Conn) end() {
+	c.ended.Do(func() {
+		c.shut()
+		c.up.forget(c)
+		close(c.done)
+		c.up.handler.Closed(c)
+	})
+}
