@@ -33,7 +33,7 @@ var mayImport = map[string][]string{
 	"core/push/pushtest": {},
 	"core/wake":          {"core/liveness", "core/push"},
 	"core/downstream":    {"tunnel"},
-	"core/upstream":      {"tunnel/sipstream"},
+	"core/upstream":      {"tunnel/sipstream", "core/sipmsg"},
 	"core/registrar":     {"core/location", "core/sipmsg"},
 	"core/trace":         {},
 	"core/im":            {"core/location", "core/wake"},

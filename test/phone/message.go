@@ -177,13 +177,17 @@ func splitList(s string) []string {
 
 // address cuts a name-addr or addr-spec into its URI and what follows it.
 func address(value string) (uri, params string) {
-	if i := strings.LastIndexByte(value, '<'); i >= 0 && !strings.Contains(value[:i], ";") {
-		uri, params, _ = strings.Cut(value[i+1:], ">")
-		return uri, params
-	}
-	if i := strings.IndexByte(value, '<'); i >= 0 {
-		uri, params, _ = strings.Cut(value[i+1:], ">")
-		return uri, params
+	quoted := false
+	for i := 0; i < len(value); i++ {
+		switch c := value[i]; {
+		case c == '\\' && quoted:
+			i++
+		case c == '"':
+			quoted = !quoted
+		case c == '<' && !quoted:
+			uri, params, _ = strings.Cut(value[i+1:], ">")
+			return uri, params
+		}
 	}
 	uri, params, found := strings.Cut(value, ";")
 	if found {
