@@ -10,7 +10,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// answer judges a request, answers it, and records it.
+// answer judges a request and answers it.
 func (c *conn) answer(id uint32, st *stream) {
 	r := &st.request
 	r.now = time.Now()
@@ -29,10 +29,8 @@ func (c *conn) answer(id uint32, st *stream) {
 	if c.frozen.Load() || !c.reply(id, r, response{status: status, reason: reason, html: html, reset: fault.Reset}) {
 		return
 	}
-	p := r.push(status, reason)
-	c.sim.record(p)
 	if status == http.StatusOK && !fault.Reset && c.sim.OnPush != nil {
-		c.sim.OnPush(p)
+		c.sim.OnPush(r.push(status, reason))
 	}
 }
 
@@ -61,12 +59,13 @@ func (r *request) judge() (status int, reason string) {
 // push is the record of the request.
 func (r *request) push(status int, reason string) Push {
 	h := r.header
+	_, bearer, _ := strings.Cut(h["authorization"], " ")
 	return Push{
 		At: r.now, Token: r.token, Topic: h["apns-topic"], PushType: h["apns-push-type"],
 		ID: h["apns-id"], Priority: h["apns-priority"], Expiration: h["apns-expiration"],
 		CollapseID: h["apns-collapse-id"], Payload: r.body,
 		Status: status, Reason: reason, Conn: r.conn.id,
-		KeyID: r.claims.keyID, TeamID: r.claims.team, Issued: r.claims.issued,
+		KeyID: r.claims.keyID, TeamID: r.claims.team, Issued: r.claims.issued, Bearer: bearer,
 	}
 }
 
@@ -78,9 +77,9 @@ type response struct {
 	reset  bool
 }
 
-// reply sends the response and what follows from it for the connection: how
-// many streams it may have, and whether it ends. It reports whether the client
-// still waited.
+// reply records the push and sends the response with what follows from it for
+// the connection: how many streams it may have, and whether it ends. It
+// reports whether the client still waited.
 func (c *conn) reply(id uint32, r *request, a response) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -88,6 +87,7 @@ func (c *conn) reply(id uint32, r *request, a response) bool {
 		return false
 	}
 	delete(c.streams, id)
+	c.sim.record(r.push(a.status, a.reason)) // before the client can know
 	c.allow(a)
 	_ = c.locked(func() error { return c.frames(id, r, a) })
 	if a.reason == "BadDeviceToken" {

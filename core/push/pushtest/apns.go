@@ -70,6 +70,7 @@ type Push struct {
 	KeyID      string
 	TeamID     string
 	Issued     time.Time // of the provider token
+	Bearer     string    // the provider token
 }
 
 // String is one line without the token and without the payload.

@@ -1,0 +1,258 @@
+package apns_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"sallyport/core/push"
+	"sallyport/core/push/pushtest"
+)
+
+// burst sends n calls at once and returns how long the last one took.
+func burst(t *testing.T, c push.Sender, phone push.Token, n int) time.Duration {
+	t.Helper()
+	start := time.Now()
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			if r := c.Send(callContext(t), ring(phone)); r.Outcome != push.Accepted {
+				t.Errorf("outcome %s: %s", r.Outcome, r.Reason)
+			}
+		})
+	}
+	wg.Wait()
+	return time.Since(start)
+}
+
+func TestP6_ColdBurstUsesOneConnection(t *testing.T) {
+	for _, n := range []int{20, 200, 500} {
+		a := newApple(t, pushtest.APNsConfig{})
+		a.SetLatency(50 * time.Millisecond)
+		took := burst(t, a.client(a.config()), a.phone(push.KindVoIP), n)
+		st := a.Stats()
+		if st.Connections != 1 || st.Refused != 0 {
+			t.Errorf("%d pushes: %d connections, %d refused streams; want 1 and 0", n, st.Connections, st.Refused)
+		}
+		// The simulator, the race detector and the client share this machine: the
+		// bound is for the order of magnitude, a second, that refused streams cost.
+		if took > 900*time.Millisecond {
+			t.Errorf("%d pushes took %v", n, took)
+		}
+		a.clean()
+	}
+}
+
+func TestP7_DeadPathCostsTwoSeconds(t *testing.T) {
+	t.Parallel()
+	a := newApple(t, pushtest.APNsConfig{})
+	c := a.client(a.config())
+	phone := a.phone(push.KindVoIP)
+	wantOutcome(t, c.Send(callContext(t), ring(phone)), push.Accepted)
+	a.BlackHole()
+	n := ring(phone)
+	start := time.Now()
+	wantOutcome(t, c.Send(callContext(t), n), push.Accepted)
+	if took := time.Since(start); took > push.CallTimeout {
+		t.Errorf("took %v, want at most %v", took, push.CallTimeout)
+	}
+	if last := a.Accepted()[1]; last.ID != n.ID || last.Conn != 2 {
+		t.Errorf("resent as %s on connection %d, want %s on 2", last.ID, last.Conn, n.ID)
+	}
+	start = time.Now()
+	wantOutcome(t, c.Send(callContext(t), ring(phone)), push.Accepted)
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("the next call took %v", took)
+	}
+}
+
+func TestP7_NobodyAnswersAtAll(t *testing.T) {
+	t.Parallel()
+	a := newApple(t, pushtest.APNsConfig{})
+	c := a.client(a.config())
+	a.Inject(pushtest.Fault{Drop: true, Count: 10})
+	start := time.Now()
+	r := c.Send(callContext(t), ring(a.phone(push.KindVoIP)))
+	wantOutcome(t, r, push.ProviderDown)
+	if took := time.Since(start); took > push.CallTimeout+200*time.Millisecond {
+		t.Errorf("took %v, want at most %v", took, push.CallTimeout)
+	}
+	if r.Reason != "no answer in time" {
+		t.Errorf("reason %q", r.Reason)
+	}
+	if ok, _ := c.Health(); ok {
+		t.Error("health is good")
+	}
+}
+
+func TestP8_GoAwayLosesNothing(t *testing.T) {
+	a := newApple(t, pushtest.APNsConfig{})
+	c := a.client(a.config())
+	phone := a.phone(push.KindVoIP)
+	wantOutcome(t, c.Send(callContext(t), ring(phone)), push.Accepted)
+	a.SetLatency(20 * time.Millisecond)
+	var wg sync.WaitGroup
+	wg.Go(func() { burst(t, c, phone, 300) })
+	for len(a.Pushes()) < 50 {
+		wantOutcome(t, c.Send(callContext(t), ring(phone)), push.Accepted)
+	}
+	a.GoAway("Shutdown")
+	wg.Wait()
+	seen := make(map[string]bool)
+	for _, p := range a.Accepted() {
+		if seen[p.ID] {
+			t.Errorf("push %s arrived twice", p.ID)
+		}
+		seen[p.ID] = true
+	}
+}
+
+func TestP18_CallNeverWaitsBehindNotes(t *testing.T) {
+	a := newApple(t, pushtest.APNsConfig{})
+	c := a.client(a.config())
+	voip, alert := a.phone(push.KindVoIP), a.phone(push.KindAlert)
+	a.Inject(pushtest.Fault{Drop: true, Token: alert.Value, Count: 1000})
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range 200 {
+		wg.Go(func() { c.Send(ctx, tell(alert)) })
+	}
+	start := time.Now()
+	wantOutcome(t, c.Send(callContext(t), ring(voip)), push.Accepted)
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("the call took %v", took)
+	}
+	cancel()
+	wg.Wait()
+}
+
+func TestP33_AppsShareNoConnection(t *testing.T) {
+	a := newApple(t, pushtest.APNsConfig{})
+	one := a.client(a.config())
+	cfg := a.config()
+	p8, public, err := pushtest.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.TeamID, cfg.KeyID, cfg.KeyFile = "ZZZZZ99999", "OTHERKEY01", a.write("other.p8", p8)
+	a.AddKey(cfg.KeyID, pushtest.Key{Team: cfg.TeamID, Public: public})
+	two := a.client(cfg)
+	phone := a.phone(push.KindVoIP)
+	for range 3 {
+		wantOutcome(t, one.Send(callContext(t), ring(phone)), push.Accepted)
+		wantOutcome(t, two.Send(callContext(t), ring(phone)), push.Accepted)
+	}
+	team := make(map[int]string)
+	for _, p := range a.Accepted() {
+		if was, ok := team[p.Conn]; ok && was != p.TeamID {
+			t.Errorf("connection %d served teams %s and %s", p.Conn, was, p.TeamID)
+		}
+		team[p.Conn] = p.TeamID
+	}
+	if len(team) != 2 {
+		t.Errorf("%d connections, want 2", len(team))
+	}
+}
+
+func TestCallThatIsWithdrawnStopsThePush(t *testing.T) {
+	a := newApple(t, pushtest.APNsConfig{})
+	c := a.client(a.config())
+	phone := a.phone(push.KindVoIP)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	wantOutcome(t, c.Send(ctx, ring(phone)), push.ProviderDown)
+	if n := len(a.Pushes()); n != 0 {
+		t.Errorf("%d pushes left", n)
+	}
+	if ok, last := c.Health(); !ok {
+		t.Errorf("health suffers: %s", last)
+	}
+}
+
+func TestP15_EgressProxyWithPassword(t *testing.T) {
+	a := newApple(t, pushtest.APNsConfig{})
+	p := newProxy(t, "user", "secret")
+	cfg := a.config()
+	cfg.Proxy = "http://user:secret@" + p.addr
+	c := a.client(cfg)
+	phone := a.phone(push.KindVoIP)
+	for range 5 {
+		wantOutcome(t, c.Send(callContext(t), ring(phone)), push.Accepted)
+	}
+	if p.connects() != 1 {
+		t.Errorf("%d CONNECTs, want 1", p.connects())
+	}
+
+	cfg.Proxy = "http://user:wrong@" + p.addr
+	r := a.client(cfg).Send(callContext(t), ring(phone))
+	wantOutcome(t, r, push.ProviderDown)
+	if r.Reason == "" || r.Reason == "no answer in time" {
+		t.Errorf("reason %q does not name the proxy's answer", r.Reason)
+	}
+}
+
+// proxy is an HTTP proxy that knows CONNECT alone.
+type proxy struct {
+	addr string
+	mu   sync.Mutex
+	n    int
+}
+
+func (p *proxy) connects() int { p.mu.Lock(); defer p.mu.Unlock(); return p.n }
+
+func newProxy(t *testing.T, user, password string) *proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{addr: l.Addr().String()}
+	want := "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	t.Cleanup(func() { cancel(); _ = l.Close(); wg.Wait() })
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { p.serve(ctx, c, want) })
+		}
+	})
+	return p
+}
+
+func (p *proxy) serve(ctx context.Context, c net.Conn, want string) {
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
+	in := bufio.NewReader(c)
+	r, err := http.ReadRequest(in)
+	if err != nil {
+		return
+	}
+	if r.Method != http.MethodConnect || r.Header.Get("Proxy-Authorization") != want {
+		_, _ = io.WriteString(c, "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+		return
+	}
+	p.mu.Lock()
+	p.n++
+	p.mu.Unlock()
+	out, err := net.Dial("tcp", r.Host)
+	if err != nil {
+		return
+	}
+	defer out.Close()
+	_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
+	done := make(chan struct{})
+	go func() { defer close(done); _, _ = io.Copy(out, in); _ = out.Close() }()
+	_, _ = io.Copy(c, out)
+	_ = c.Close()
+	<-done
+}

@@ -1,0 +1,328 @@
+package apns_test
+
+import (
+	"context"
+	"errors"
+	"go/parser"
+	"go/token"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"sallyport/core/push"
+	"sallyport/core/push/apns"
+	"sallyport/core/push/pushtest"
+)
+
+func TestP1_VoIPPushIsSentOnceAndNeverStored(t *testing.T) {
+	a := newApple(t, pushtest.APNsConfig{})
+	c := a.client(a.config())
+	n := ring(a.phone(push.KindVoIP))
+	wantOutcome(t, c.Send(callContext(t), n), push.Accepted)
+
+	got := a.Accepted()[0]
+	if got.Expiration != "0" {
+		t.Errorf("apns-expiration %q, want 0", got.Expiration)
+	}
+	if got.PushType != "voip" || got.Topic != bundle+".voip" || got.Priority != "10" || got.ID != n.ID {
+		t.Errorf("sent %+v", got)
+	}
+	if ok, last := c.Health(); !ok || last != "" {
+		t.Errorf("health %v %q", ok, last)
+	}
+	a.clean()
+}
+
+func TestP1_NoteIsKeptUntilItsExpiration(t *testing.T) {
+	a := newApple(t, pushtest.APNsConfig{})
+	c := a.client(a.config())
+	n := tell(a.phone(push.KindAlert))
+	n.Expiration = time.Unix(4102444800, 0)
+	n.CollapseID = strings.Repeat("c", 80)
+	wantOutcome(t, c.Send(t.Context(), n), push.Accepted)
+
+	got := a.Accepted()[0]
+	if got.Expiration != "4102444800" || got.PushType != "alert" || got.Topic != bundle {
+		t.Errorf("sent %+v", got)
+	}
+	if len(got.CollapseID) != 64 {
+		t.Errorf("collapse id of %d bytes, want 64", len(got.CollapseID))
+	}
+	a.clean()
+}
+
+// The transport's strict mode dead-locks with Apple's change of the allowed
+// streams from 1 to 1000 (golang/go#70809).
+func TestP9_StrictStreamLimitIsNeverSet(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parser.ParseFile(token.NewFileSet(), file, text, 0); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(text), "StrictMaxConcurrent") {
+			t.Errorf("%s sets the strict stream limit", file)
+		}
+	}
+}
+
+// action is what must follow from an answer that is given once.
+type action struct {
+	status  int
+	outcome push.Outcome
+	sent    int // requests seen for one call
+	conns   int // connections opened for it
+	healthy bool
+}
+
+var (
+	isGone      = action{410, push.DeadToken, 1, 1, true}
+	quarantined = action{400, push.Refused, 1, 1, true}
+	misused     = action{400, push.Refused, 1, 1, false}
+	blocked     = action{403, push.ProviderDown, 1, 1, false}
+	reconnected = action{400, push.Accepted, 2, 2, true}
+)
+
+func (a action) with(status int) action { a.status = status; return a }
+
+var actions = map[string]action{
+	"Unregistered":                isGone,
+	"ExpiredToken":                isGone,
+	"BadDeviceToken":              quarantined,
+	"DeviceTokenNotForTopic":      quarantined,
+	"BadTopic":                    misused,
+	"MissingTopic":                misused,
+	"TopicDisallowed":             misused,
+	"InvalidPushType":             misused,
+	"BadPriority":                 misused,
+	"BadCollapseId":               misused,
+	"BadExpirationDate":           misused,
+	"BadMessageId":                misused,
+	"DuplicateHeaders":            misused,
+	"MissingDeviceToken":          misused,
+	"PayloadEmpty":                misused,
+	"BadPath":                     misused.with(404),
+	"MethodNotAllowed":            misused.with(405),
+	"PayloadTooLarge":             misused.with(413),
+	"IdleTimeout":                 reconnected,
+	"Shutdown":                    reconnected.with(503),
+	"ExpiredProviderToken":        reconnected.with(403),
+	"TooManyProviderTokenUpdates": reconnected.with(429),
+	"InvalidProviderToken":        blocked,
+	"MissingProviderToken":        blocked,
+	"UnrelatedKeyIdInToken":       blocked,
+	"BadEnvironmentKeyIdInToken":  blocked,
+	"BadEnvironmentKeyInToken":    blocked,
+	"BadCertificate":              blocked,
+	"BadCertificateEnvironment":   blocked,
+	"Forbidden":                   blocked,
+	"TooManyRequests":             {429, push.Refused, 1, 1, true},
+	"InternalServerError":         reconnected.with(500),
+	"ServiceUnavailable":          reconnected.with(503),
+	"InventedTomorrow":            misused.with(422),
+	"GoneSomehow":                 isGone,
+}
+
+func TestP10_EachReasonHasItsAction(t *testing.T) {
+	a := newApple(t, pushtest.APNsConfig{})
+	phone := a.phone(push.KindVoIP)
+	for reason, want := range actions {
+		t.Run(reason, func(t *testing.T) {
+			c := a.client(a.config())
+			t.Cleanup(c.Close)
+			seen, conns := len(a.Pushes()), a.Stats().Connections
+			a.Inject(pushtest.Fault{Status: want.status, Reason: reason})
+			r := c.Send(callContext(t), ring(phone))
+			wantOutcome(t, r, want.outcome)
+			if want.outcome != push.Accepted && (r.Status != want.status || r.Reason != reason) {
+				t.Errorf("result says %d %q", r.Status, r.Reason)
+			}
+			if got := len(a.Pushes()) - seen; got != want.sent {
+				t.Errorf("%d requests, want %d", got, want.sent)
+			}
+			if got := a.Stats().Connections - conns; got != want.conns {
+				t.Errorf("%d connections, want %d", got, want.conns)
+			}
+			if ok, last := c.Health(); ok != want.healthy || !ok && !strings.HasPrefix(last, reason) {
+				t.Errorf("health %v %q, want %v", ok, last, want.healthy)
+			}
+		})
+	}
+}
+
+func TestP10_CredentialErrorStopsFurtherPushes(t *testing.T) {
+	a := newApple(t, pushtest.APNsConfig{})
+	c := a.client(a.config())
+	phone := a.phone(push.KindVoIP)
+	a.Inject(pushtest.Fault{Status: 403, Reason: "InvalidProviderToken", Count: 100})
+	for range 20 {
+		wantOutcome(t, c.Send(callContext(t), ring(phone)), push.ProviderDown)
+	}
+	if n := len(a.Pushes()); n != 1 {
+		t.Errorf("%d requests with refused credentials, want 1", n)
+	}
+}
+
+func TestP10_NoteIsNotResentOn503(t *testing.T) {
+	a := newApple(t, pushtest.APNsConfig{})
+	c := a.client(a.config())
+	a.Inject(pushtest.Fault{Status: 503, Reason: "ServiceUnavailable"})
+	wantOutcome(t, c.Send(t.Context(), tell(a.phone(push.KindAlert))), push.ProviderDown)
+	if n := len(a.Pushes()); n != 1 {
+		t.Errorf("%d requests, want 1: Apple asks for a quarter of an hour", n)
+	}
+}
+
+func TestP10_PageOfAProxyKeepsItsStatus(t *testing.T) {
+	a := newApple(t, pushtest.APNsConfig{})
+	c := a.client(a.config())
+	phone := a.phone(push.KindVoIP)
+	a.Inject(pushtest.Fault{HTML: true, Count: 2})
+	r := c.Send(callContext(t), ring(phone))
+	if r.Outcome != push.ProviderDown || r.Status != http.StatusBadGateway || r.Reason != "HTTP status 502" {
+		t.Errorf("got %+v", r)
+	}
+	a.Inject(pushtest.Fault{Reset: true})
+	wantOutcome(t, c.Send(callContext(t), ring(phone)), push.Accepted)
+}
+
+func TestP11_DeathHasItsTime(t *testing.T) {
+	a := newApple(t, pushtest.APNsConfig{})
+	c := a.client(a.config())
+	voip, alert := a.phone(push.KindVoIP), a.phone(push.KindAlert)
+	died := time.Now().Add(-time.Hour)
+	a.Unregister(voip.Value, died)
+	r := c.Send(callContext(t), ring(voip))
+	wantOutcome(t, r, push.DeadToken)
+	if d := died.Sub(r.DeadSince); d < 0 || d >= time.Second {
+		t.Errorf("dead since %v, want %v but for a second", r.DeadSince, died)
+	}
+	wantOutcome(t, c.Send(t.Context(), tell(alert)), push.Accepted)
+}
+
+func TestP23_DeadTokenIsAnsweredAtOnce(t *testing.T) {
+	a := newApple(t, pushtest.APNsConfig{})
+	c := a.client(a.config())
+	phone := a.phone(push.KindVoIP)
+	a.Register(phone.Value, pushtest.Device{Expired: true})
+	start := time.Now()
+	wantOutcome(t, c.Send(callContext(t), ring(phone)), push.DeadToken)
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+func TestP25_TooLargeNeverLeaves(t *testing.T) {
+	a := newApple(t, pushtest.APNsConfig{})
+	c := a.client(a.config())
+	fill := func(n int) []byte {
+		return []byte(`{"aps":{},"x":"` + strings.Repeat("x", n-len(`{"aps":{},"x":""}`)) + `"}`)
+	}
+	call, note := ring(a.phone(push.KindVoIP)), tell(a.phone(push.KindAlert))
+	call.Payload, note.Payload = fill(5120), fill(4096)
+	wantOutcome(t, c.Send(callContext(t), call), push.Accepted)
+	wantOutcome(t, c.Send(t.Context(), note), push.Accepted)
+	call.Payload, note.Payload = fill(5121), fill(4097)
+	wantOutcome(t, c.Send(callContext(t), call), push.Refused)
+	wantOutcome(t, c.Send(t.Context(), note), push.Refused)
+	if n := len(a.Pushes()); n != 2 {
+		t.Errorf("%d requests, want 2", n)
+	}
+}
+
+func TestHostileTokenNeverReachesThePath(t *testing.T) {
+	a := newApple(t, pushtest.APNsConfig{})
+	c := a.client(a.config())
+	for _, value := range []string{"", "../../x", "ab?c", "abc", "\r\nx: y", strings.Repeat("ab", 300)} {
+		wantOutcome(t, c.Send(callContext(t), ring(push.Token{Value: value})), push.Refused)
+	}
+	if n := a.Stats().Connections; n != 0 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+func TestP28_LogNamesNoTokenAndNoPayload(t *testing.T) {
+	a := newApple(t, pushtest.APNsConfig{})
+	var log logs
+	cfg := a.config()
+	c, err := apns.New(cfg, log.logger(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s := push.New(push.Config{Enabled: true}, []push.App{{ID: bundle, Provider: push.ProviderAPNs, TeamID: cfg.TeamID, Sender: c}}, log.logger(), nil)
+	phone := a.phone(push.KindVoIP)
+	call := push.Call{CallID: "c1", FromName: "Carol Sekrit", FromURI: "sip:carol@example.com"}
+	s.Call(t.Context(), []push.Token{phone}, "", call)
+	a.Unregister(phone.Value, time.Now())
+	s.Call(t.Context(), []push.Token{phone}, "", call)
+	a.Disconnect()
+	a.Inject(pushtest.Fault{Reset: true, Count: 2})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	s.Call(ctx, []push.Token{phone}, "", call)
+	other := a.phone(push.KindVoIP)
+	s.Call(t.Context(), []push.Token{other}, "", call)
+	down := a.config()
+	down.Endpoint = "https://127.0.0.1:1"
+	dc, err := apns.New(down, log.logger(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dc.Close()
+	r := dc.Send(callContext(t), ring(phone))
+	wantOutcome(t, r, push.ProviderDown)
+
+	text := log.String() + r.Reason
+	for _, secret := range []string{phone.Value, phone.Value[:20], other.Value, "Sekrit", "carol", "bearer", "PRIVATE"} {
+		if strings.Contains(text, secret) {
+			t.Errorf("log shows %q:\n%s", secret, text)
+		}
+	}
+	if !strings.Contains(text, phone.Value[len(phone.Value)-6:]) {
+		t.Error("log does not tell tokens apart")
+	}
+}
+
+func TestConfigErrorsNameTheKey(t *testing.T) {
+	dir := t.TempDir()
+	bad := filepath.Join(dir, "bad.p8")
+	if err := os.WriteFile(bad, []byte("no key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	good := apns.Config{BundleID: bundle, TeamID: "T", KeyID: "K", KeyFile: bad}
+	for want, change := range map[string]func(*apns.Config){
+		"id: ":                        func(c *apns.Config) { c.BundleID = "" },
+		"team_id: ":                   func(c *apns.Config) { c.TeamID = "" },
+		"key_id: ":                    func(c *apns.Config) { c.KeyID = "" },
+		"key_file: must":              func(c *apns.Config) { c.KeyFile = "" },
+		"environment: ":               func(c *apns.Config) { c.Environment = "staging" },
+		"endpoint: ":                  func(c *apns.Config) { c.Endpoint = "http://127.0.0.1:2197" },
+		"ca_file: ":                   func(c *apns.Config) { c.CAFile = filepath.Join(dir, "none.pem") },
+		"ca_file: " + bad + " holds":  func(c *apns.Config) { c.CAFile = bad },
+		"push.proxy: ":                func(c *apns.Config) { c.Proxy = "proxy:3128" },
+		"key_file: " + bad + ": not ": func(*apns.Config) {},
+	} {
+		cfg := good
+		change(&cfg)
+		if _, err := apns.New(cfg, nil, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want one with %q", err, want)
+		}
+	}
+	good.KeyFile = filepath.Join(dir, "none.p8")
+	if _, err := apns.New(good, nil, nil); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("missing key file: %v", err)
+	}
+}
