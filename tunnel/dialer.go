@@ -61,6 +61,7 @@ type Dialer struct {
 // remote is an edge to be kept in touch with. Guarded by Dialer.mu.
 type remote struct {
 	addr    string
+	name    string   // of the edge found there; "" while there is no connection
 	session *session // nil while there is none
 	peer    Peer     // of the session, or the one before
 	since   time.Time
@@ -73,6 +74,7 @@ const (
 	// anything between nothing and that, so that cores do not come in step.
 	firstBackoff = 200 * time.Millisecond
 	maxBackoff   = 10 * time.Second
+	manyFailures = 6
 )
 
 // NewDialer returns a Dialer that Run sets to work.
@@ -113,8 +115,13 @@ func (d *Dialer) Run(ctx context.Context) error {
 func (d *Dialer) keep(ctx context.Context, e *remote) {
 	failures := 0
 	for ctx.Err() == nil {
-		stood := d.serve(ctx, e)
-		if stood >= d.t.deadAfter {
+		stood, err := d.serve(ctx, e)
+		var away *goAway
+		switch {
+		case errors.As(err, &away) && away.code == frame.GoAwayReplaced:
+			// Somebody else has our name. Two who fight help nobody.
+			failures = manyFailures
+		case stood >= d.t.deadAfter:
 			failures = 0
 			continue
 		}
@@ -128,37 +135,37 @@ func (d *Dialer) keep(ctx context.Context, e *remote) {
 
 // backoff returns how long to wait after so many failures in a row.
 func backoff(failures int) time.Duration {
-	limit := min(firstBackoff<<min(failures, 10), maxBackoff)
+	limit := min(firstBackoff<<min(failures, manyFailures), maxBackoff)
 	return mathrand.N(limit)
 }
 
 // serve makes a session with e and returns, when it has ended, how long it
-// stood.
-func (d *Dialer) serve(ctx context.Context, e *remote) time.Duration {
+// stood and why it ended.
+func (d *Dialer) serve(ctx context.Context, e *remote) (time.Duration, error) {
 	s, err := d.connect(ctx, e)
 	if err != nil {
 		d.failed(ctx, e, err)
-		return 0
+		return 0, err
 	}
 	d.metrics.sessions.Inc()
 	d.t.log.Info("tunnel up", "edge", e.addr, "peer", s.peer.Name, "build", s.hello.Build)
 	err = s.run(ctx)
 	d.metrics.sessionEnded(err)
 	d.mu.Lock()
-	e.session, e.since, e.lastErr = nil, time.Now(), err
+	e.name, e.session, e.since, e.lastErr = "", nil, time.Now(), err
 	d.mu.Unlock()
 	if ctx.Err() == nil {
 		d.t.log.Warn("tunnel down", "edge", e.addr, "peer", s.peer.Name, "err", err)
 	}
 	s.giveUp(CloseTunnelLost, "the tunnel was lost")
-	return time.Since(s.start)
+	return time.Since(s.start), err
 }
 
 // failed notes why e cannot be reached. The same reason is logged once.
 func (d *Dialer) failed(ctx context.Context, e *remote, err error) {
 	d.mu.Lock()
 	known := e.lastErr != nil && e.lastErr.Error() == err.Error()
-	e.lastErr = err
+	e.name, e.lastErr = "", err
 	d.mu.Unlock()
 	level := slog.LevelWarn
 	if known || ctx.Err() != nil {
@@ -176,6 +183,11 @@ func (d *Dialer) connect(ctx context.Context, e *remote) (*session, error) {
 		d.metrics.refused.WithLabelValues("dial").Inc()
 		return nil, err
 	}
+	if err := d.claim(e, name); err != nil {
+		d.metrics.refused.WithLabelValues("twice").Inc()
+		_ = conn.Close()
+		return nil, err
+	}
 	own := d.introduce()
 	l := newLink(conn)
 	err = within(ctx, conn, d.t.helloWithin, func() error {
@@ -190,11 +202,23 @@ func (d *Dialer) connect(ctx context.Context, e *remote) (*session, error) {
 	}
 	s := newSession(d.t, l, d.metrics)
 	s.accept = d.cfg.Open
-	if err := d.admit(e, s, own.Draining); err != nil {
-		d.metrics.refused.WithLabelValues(l.refuse(&refusal{frame.GoAwayLeaving, "twice", err.Error()})).Inc()
-		return nil, err
-	}
+	d.admit(e, s, own.Draining)
 	return s, nil
+}
+
+// claim notes that e leads to the edge of that name, unless another address
+// does: two sessions of one pair would replace each other for ever.
+func (d *Dialer) claim(e *remote, name string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, other := range d.edges {
+		if other != e && other.name == name && name != "" {
+			return fmt.Errorf("tunnel: %s is the edge %s, which is in use by the address %s: list it once",
+				e.addr, name, other.addr)
+		}
+	}
+	e.name = name
+	return nil
 }
 
 // introduce is what the core says of itself on a new link.
@@ -208,22 +232,14 @@ func (d *Dialer) introduce() frame.Hello {
 	return h
 }
 
-// admit makes s the session with e, unless another address leads to the same
-// edge: the two would replace each other for ever.
-func (d *Dialer) admit(e *remote, s *session, saidDraining bool) error {
+// admit makes s the session with e.
+func (d *Dialer) admit(e *remote, s *session, saidDraining bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, other := range d.edges {
-		if other != e && other.session != nil && other.session.peer.Name == s.peer.Name {
-			return fmt.Errorf("tunnel: %s is the edge %s, which has a session by the address %s; list it once",
-				e.addr, s.peer.Name, other.addr)
-		}
-	}
 	e.session, e.peer, e.since = s, s.peer, time.Now()
 	if d.draining && !saidDraining {
 		s.drain(0)
 	}
-	return nil
 }
 
 // Ready tells whether at least one session is up.

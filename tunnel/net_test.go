@@ -21,7 +21,7 @@ type room struct {
 	calls  chan net.Conn
 	closed chan struct{}
 	once   sync.Once
-	delay  time.Duration // for every chunk, each way
+	rate   int // bytes a second, each way; 0 is any
 
 	mu     sync.Mutex
 	cables []*cable
@@ -29,7 +29,15 @@ type room struct {
 	down   bool // new calls get no connection
 }
 
-func newRoom() *room { return &room{calls: make(chan net.Conn), closed: make(chan struct{})} }
+func newRoom(t testing.TB) *room {
+	r := &room{calls: make(chan net.Conn), closed: make(chan struct{})}
+	t.Cleanup(func() {
+		for _, c := range r.cables {
+			c.cut()
+		}
+	})
+	return r
+}
 
 func (r *room) Accept() (net.Conn, error) {
 	select {
@@ -51,7 +59,7 @@ func (r *room) dial(ctx context.Context) (net.Conn, error) {
 	if down {
 		return nil, errors.New("no route to the edge")
 	}
-	c, near, far := newCable(r.delay)
+	c, near, far := newCable(r.rate)
 	select {
 	case r.calls <- far:
 		r.mu.Lock()
@@ -81,15 +89,15 @@ func (r *room) setDown(down bool) { r.mu.Lock(); r.down = down; r.mu.Unlock() }
 // A cable joins two pipes and can be cut, or fall silent.
 type cable struct {
 	ends  [4]net.Conn
-	delay time.Duration
+	rate  int
 	mu    sync.Mutex
 	open  chan struct{} // closed while bytes pass
 	ended chan struct{}
 	once  sync.Once
 }
 
-func newCable(delay time.Duration) (*cable, net.Conn, net.Conn) {
-	c := &cable{delay: delay, open: make(chan struct{}), ended: make(chan struct{})}
+func newCable(rate int) (*cable, net.Conn, net.Conn) {
+	c := &cable{rate: rate, open: make(chan struct{}), ended: make(chan struct{})}
 	close(c.open)
 	c.ends[0], c.ends[1] = net.Pipe()
 	c.ends[2], c.ends[3] = net.Pipe()
@@ -103,8 +111,11 @@ func (c *cable) carry(from, to net.Conn) {
 	b := make([]byte, 16<<10)
 	for {
 		n, err := from.Read(b)
-		if c.delay > 0 {
-			time.Sleep(c.delay)
+		if c.rate > 0 {
+			select {
+			case <-time.After(time.Duration(n) * time.Second / time.Duration(c.rate)):
+			case <-c.ended:
+			}
 		}
 		c.mu.Lock()
 		open := c.open

@@ -250,11 +250,20 @@ func (s *session) onGoAway(_ uint32, p []byte) error {
 	return goneAway(p)
 }
 
-// goneAway is the error for a GOAWAY. Its text is the peer's.
+// goAway is the error for a GOAWAY. Its text is the peer's.
+type goAway struct {
+	code frame.GoAwayCode
+	text string
+}
+
+func (g *goAway) Error() string {
+	if g.text == "" {
+		return fmt.Sprintf("tunnel: the peer ended the session: %v", g.code)
+	}
+	return fmt.Sprintf("tunnel: the peer ended the session: %v: %q", g.code, g.text)
+}
+
 func goneAway(p []byte) error {
 	code, text := frame.ParseGoAway(p)
-	if text == "" {
-		return fmt.Errorf("tunnel: the peer ended the session: %v", code)
-	}
-	return fmt.Errorf("tunnel: the peer ended the session: %v: %q", code, text)
+	return &goAway{code, text}
 }

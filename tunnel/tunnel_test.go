@@ -13,7 +13,7 @@ import (
 
 func TestMessagesEventsAndClosesCross(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, core, phone := newRoom(), &pbx{}, newClient()
+		r, core, phone := newRoom(t), &pbx{}, newClient()
 		a, d := pair(t, r, edge("core1"), r.core("core1", core.open))
 		synctest.Wait()
 		if !a.Ready() || !d.Ready() {
@@ -75,7 +75,7 @@ func TestMessagesEventsAndClosesCross(t *testing.T) {
 // consumed before and is not yet worth a CREDIT.
 func TestLongestMessagePassesOnIdleFlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, core, phone := newRoom(), &pbx{}, newClient()
+		r, core, phone := newRoom(t), &pbx{}, newClient()
 		a, _ := pair(t, r, edge("core1"), r.core("core1", core.open))
 		synctest.Wait()
 		up := open(t, a, 1, phone)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // Role is which end of a tunnel a node is.
@@ -240,9 +241,6 @@ func (h *Hello) check() error {
 		checkText("build", h.Build, maxBuild),
 	}
 	for _, s := range h.Services {
-		if s == "" {
-			errs = append(errs, errors.New("a service without name"))
-		}
 		errs = append(errs, checkText("service", s, maxService))
 	}
 	bad := func(is bool, format string, args ...any) {
@@ -250,6 +248,7 @@ func (h *Hello) check() error {
 			errs = append(errs, fmt.Errorf("%w: "+format, append([]any{ErrSyntax}, args...)...))
 		}
 	}
+	bad(slices.Contains(h.Services, ""), "a service without name")
 	bad(len(h.Services) > maxServices, "more than %d services", maxServices)
 	bad(h.MinMinor > h.MaxMinor, "minor versions %d to %d", h.MinMinor, h.MaxMinor)
 	bad(h.Role != RoleEdge && h.Role != RoleCore, "no such role: %d", h.Role)

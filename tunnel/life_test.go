@@ -1,0 +1,368 @@
+package tunnel_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sallyport/tunnel"
+)
+
+// TU-7: a killed peer is noticed at once, and dialled again at once.
+func TestTU7_KilledPeerIsNoticedAndRedialled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, core, phone := newRoom(t), &pbx{}, newClient()
+		a, d := pair(t, r, edge("core1"), r.core("core1", core.open))
+		synctest.Wait()
+		open(t, a, 1, phone)
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		killed := time.Now()
+		r.last().cut()
+		_, old := core.newest()
+		<-old.ended
+		if took := time.Since(killed); took > 50*time.Millisecond {
+			t.Errorf("noticed after %v, want at most 50ms", took)
+		}
+		time.Sleep(500*time.Millisecond - time.Since(killed))
+		synctest.Wait()
+		if !a.Ready() || !d.Ready() || r.count() != 2 {
+			t.Errorf("500ms after the cut: edge %v, core %v, %d dials", a.Ready(), d.Ready(), r.count())
+		}
+		f, _ := core.newest()
+		if core.count() != 2 || !f.Info().Reopened {
+			t.Errorf("the flow was not opened again: %d OPENs, %+v", core.count(), f.Info())
+		}
+	})
+}
+
+// TU-8: a peer that is frozen, or behind a black hole, is dead after at most
+// DeadAfter + PingEvery, idle or under load, for both ends.
+func TestTU8_FrozenPeerIsNoticed(t *testing.T) {
+	for name, load := range map[string]bool{"idle": false, "under load": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, core, phone := newRoom(t), &pbx{}, newClient()
+				ec := edge("core1")
+				ec.Grace = time.Millisecond
+				a, _ := pair(t, r, ec, r.core("core1", core.open))
+				synctest.Wait()
+				up := open(t, a, 1, phone)
+				if load {
+					start(t, func(ctx context.Context) error {
+						for ctx.Err() == nil && up.Send(make([]byte, 600)) != tunnel.ErrClosed {
+							time.Sleep(5 * time.Millisecond)
+						}
+						return nil
+					})
+				}
+				time.Sleep(time.Minute + time.Second)
+				_, down := core.newest()
+				r.setDown(true)
+				r.last().freeze()
+				frozen := time.Now()
+				<-down.ended
+				atCore := time.Since(frozen)
+				<-phone.ended
+				for end, took := range map[string]time.Duration{"core": atCore, "edge": time.Since(frozen)} {
+					if took > 8*time.Second || took < 3*time.Second {
+						t.Errorf("the %s noticed after %v, want 3s to 8s", end, took)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TU-9: a slow link with a megabyte queued is alive.
+func TestTU9_SlowLinkIsNotDeclaredDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, core := newRoom(t), &pbx{}
+		r.rate = 50_000 / 8
+		a, d := pair(t, r, edge("core1"), r.core("core1", core.open))
+		time.Sleep(10 * time.Second)
+		for id := range byte(16) {
+			f := open(t, a, id+1, newClient())
+			for f.Send(make([]byte, 16<<10)) == nil {
+			}
+		}
+		time.Sleep(2 * time.Minute)
+		if r.count() != 1 {
+			t.Errorf("%d dials: the link was given up", r.count())
+		}
+		if rtt := d.Sessions()[0].RTT; rtt == 0 {
+			t.Error("no round trip was measured")
+		}
+	})
+}
+
+// TU-13: a core that restarts gets every flow again, with its uuid; clients
+// see nothing. Events that fell into the gap are told.
+func TestTU13_CoreRestarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, core, phone := newRoom(t), &pbx{}, newClient()
+		a := tunnel.NewAcceptor(edge("core1"))
+		start(t, func(ctx context.Context) error { return a.Serve(ctx, r) })
+		stop := start(t, tunnel.NewDialer(r.core("core1", core.open)).Run)
+		synctest.Wait()
+		up := open(t, a, 42, phone)
+		synctest.Wait()
+		first, old := core.newest()
+		stop()
+		synctest.Wait()
+		if got := old.codes(); !slices.Equal(got, []tunnel.CloseCode{tunnel.CloseTunnelLost}) {
+			t.Errorf("the leaving core's flow ended with %v", got)
+		}
+		if err := first.Send([]byte("x")); err != tunnel.ErrClosed {
+			t.Errorf("send on the old flow: %v", err)
+		}
+		if err := up.Send([]byte("in the gap")); err != tunnel.ErrNoCredit {
+			t.Errorf("send in the gap: %v, want ErrNoCredit", err)
+		}
+		if err := up.Event(tunnel.EventSilent); err != nil {
+			t.Errorf("event in the gap: %v", err)
+		}
+		waited := make(chan error)
+		go func() { waited <- up.SendWait(t.Context(), []byte("waited")) }()
+		time.Sleep(10 * time.Second)
+		start(t, tunnel.NewDialer(r.core("core1", core.open)).Run)
+		if err := <-waited; err != nil {
+			t.Errorf("send through the gap: %v", err)
+		}
+		synctest.Wait()
+		f, heard := core.newest()
+		if i := f.Info(); core.count() != 2 || i.UUID != [16]byte{42} || !i.Reopened || !i.Silent {
+			t.Errorf("after the restart: %d flows, %+v", core.count(), i)
+		}
+		if f.Peer().Boot != first.Peer().Boot || up.Info().Reopened {
+			t.Error("the edge did not restart")
+		}
+		if got := heard.messages(); !slices.Equal(got, []string{"waited"}) {
+			t.Errorf("the core heard %q", got)
+		}
+		if len(phone.codes()) != 0 {
+			t.Errorf("the client saw %v", phone.codes())
+		}
+	})
+}
+
+func TestFlowsEndAfterGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, core, phone, closed := newRoom(t), &pbx{}, newClient(), newClient()
+		a, _ := pair(t, r, edge("core1"), r.core("core1", core.open))
+		synctest.Wait()
+		up := open(t, a, 1, phone)
+		other := open(t, a, 2, closed)
+		r.setDown(true)
+		r.last().cut()
+		lost := time.Now()
+		synctest.Wait()
+		if _, err := a.Open(sip(3), newClient()); err != tunnel.ErrNoCore {
+			t.Errorf("open without a core: %v", err)
+		}
+		if st := a.Sessions(); len(st) != 1 || st[0].Up || st[0].Flows != 2 {
+			t.Errorf("sessions in the gap: %+v", st)
+		}
+		other.Close(tunnel.CloseClient, "")
+		waited := make(chan error)
+		go func() { waited <- up.SendWait(t.Context(), []byte("x")) }()
+		<-phone.ended
+		if took := time.Since(lost); took != 15*time.Second {
+			t.Errorf("given up after %v, want 15s", took)
+		}
+		if got := phone.codes(); !slices.Equal(got, []tunnel.CloseCode{tunnel.CloseTunnelLost}) {
+			t.Errorf("ended with %v", got)
+		}
+		if err := <-waited; err != tunnel.ErrClosed {
+			t.Errorf("the waiting send got %v", err)
+		}
+		if len(closed.codes()) != 0 {
+			t.Errorf("Closed after Close: %v", closed.codes())
+		}
+	})
+}
+
+// TU-14: an edge that restarts takes its flows along; what is sent to them
+// reaches no flow of its new life.
+func TestTU14_EdgeRestarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, core := newRoom(t), &pbx{}
+		d := tunnel.NewDialer(r.core("core1", core.open))
+		a := tunnel.NewAcceptor(edge("core1"))
+		start(t, func(ctx context.Context) error { return a.Serve(ctx, r) })
+		start(t, d.Run)
+		synctest.Wait()
+		open(t, a, 1, newClient())
+		time.Sleep(time.Minute)
+		old, gone := core.newest()
+		r.last().freeze() // the edge's machine loses power
+		died := time.Now()
+		again := tunnel.NewAcceptor(edge("core1"))
+		r2 := newRoom(t)
+		start(t, func(ctx context.Context) error { return again.Serve(ctx, r2) })
+		r.mu.Lock()
+		r.calls = r2.calls
+		r.mu.Unlock()
+		<-gone.ended
+		if took := time.Since(died); took > 8*time.Second {
+			t.Errorf("the core closed the flow after %v, want at most 8s", took)
+		}
+		if got := gone.codes(); !slices.Equal(got, []tunnel.CloseCode{tunnel.CloseTunnelLost}) {
+			t.Errorf("ended with %v", got)
+		}
+		time.Sleep(time.Second)
+		phone := newClient()
+		open(t, again, 2, phone)
+		synctest.Wait()
+		if err := old.Send([]byte("for the old one")); err != tunnel.ErrClosed {
+			t.Errorf("send to the old flow: %v", err)
+		}
+		fresh, _ := core.newest()
+		if fresh.Peer().Boot == old.Peer().Boot {
+			t.Error("both lives of the edge have the same boot id")
+		}
+		synctest.Wait()
+		if len(phone.messages()) != 0 {
+			t.Errorf("the new flow got %q", phone.messages())
+		}
+	})
+}
+
+// TU-15: a second session of a node replaces the first; flows move over.
+func TestTU15_NewerSessionOfANodeTakesOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, first, second, phone := newRoom(t), &pbx{}, &pbx{}, newClient()
+		a := tunnel.NewAcceptor(edge("core1"))
+		start(t, func(ctx context.Context) error { return a.Serve(ctx, r) })
+		d := tunnel.NewDialer(r.core("core1", first.open))
+		start(t, d.Run)
+		synctest.Wait()
+		open(t, a, 1, phone)
+		time.Sleep(time.Minute)
+		start(t, tunnel.NewDialer(r.core("core1", second.open)).Run)
+		_, old := first.newest()
+		<-old.ended
+		synctest.Wait() // the first waits before it dials again, so that the two do not fight
+		if st := d.Sessions()[0]; st.Up || !strings.Contains(st.LastError, "replaced") {
+			t.Errorf("the first: %+v", st)
+		}
+		if f, _ := second.newest(); second.count() != 1 || !f.Info().Reopened {
+			t.Fatalf("the newer session has %d flows", second.count())
+		}
+		if st := a.Sessions(); len(st) != 1 || st[0].Flows != 1 {
+			t.Errorf("sessions: %+v", st)
+		}
+		if len(phone.codes()) != 0 {
+			t.Errorf("the client saw %v", phone.codes())
+		}
+	})
+}
+
+func TestCoresShareFlowsAndDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, one, two := newRoom(t), &pbx{}, &pbx{}
+		names := make(chan string, 2)
+		ec := edge("")
+		ec.Handshake = func(_ context.Context, c net.Conn) (net.Conn, string, error) { return c, <-names, nil }
+		a := tunnel.NewAcceptor(ec)
+		start(t, func(ctx context.Context) error { return a.Serve(ctx, r) })
+		d1 := tunnel.NewDialer(r.core("core1", one.open))
+		names <- "core1"
+		stop := start(t, d1.Run)
+		synctest.Wait()
+		names <- "core2"
+		start(t, tunnel.NewDialer(r.core("core2", two.open)).Run)
+		synctest.Wait()
+		phones := make([]*client, 10)
+		for i := range phones {
+			phones[i] = newClient()
+			open(t, a, byte(i+1), phones[i])
+		}
+		synctest.Wait()
+		if one.count() != 5 || two.count() != 5 {
+			t.Errorf("cores got %d and %d flows", one.count(), two.count())
+		}
+		if err := d1.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		for i := range 4 {
+			open(t, a, byte(i+100), newClient())
+		}
+		synctest.Wait()
+		if one.count() != 5 || two.count() != 9 {
+			t.Errorf("after DRAIN cores got %d and %d flows", one.count(), two.count())
+		}
+		for _, f := range one.flows {
+			if err := f.Send([]byte("still here")); err != nil {
+				t.Errorf("a draining core's flow: %v", err)
+			}
+		}
+		stop() // TU-18: its flows go to the other core, those of which see nothing
+		time.Sleep(5*time.Second + time.Millisecond)
+		synctest.Wait()
+		if two.count() != 14 {
+			t.Errorf("the other core has %d flows, want 14", two.count())
+		}
+		for i, p := range phones {
+			if len(p.codes()) != 0 {
+				t.Errorf("phone %d was closed: %v", i, p.codes())
+			}
+		}
+	})
+}
+
+// TU-19: redials are spread, grow, and never end.
+func TestTU19_RedialsAreSpreadAndNeverEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(t)
+		r.setDown(true)
+		cfg := r.core("core1", (&pbx{}).open)
+		var at []time.Time
+		cfg.Dial = func(context.Context, string) (net.Conn, string, error) {
+			at = append(at, time.Now())
+			return nil, "", errors.New("refused")
+		}
+		d := tunnel.NewDialer(cfg)
+		stop := start(t, d.Run)
+		time.Sleep(time.Hour)
+		stop()
+		var least, most time.Duration = time.Hour, 0
+		for i := 10; i < len(at); i++ {
+			gap := at[i].Sub(at[i-1])
+			least, most = min(least, gap), max(most, gap)
+		}
+		if most > 10*time.Second || most-least < 8*time.Second {
+			t.Errorf("%d dials, %v to %v apart; want them spread over 10s", len(at), least, most)
+		}
+		if d.Ready() || d.Sessions()[0].LastError != "refused" {
+			t.Errorf("%+v", d.Sessions())
+		}
+	})
+}
+
+func TestOneEdgeByTwoAddressesIsSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(t)
+		cfg := r.core("core1", (&pbx{}).open)
+		cfg.Edges = []string{"edge1:7443", "192.0.2.1:7443"}
+		a, d := pair(t, r, edge("core1"), cfg)
+		time.Sleep(time.Minute)
+		up := 0
+		for _, st := range d.Sessions() {
+			if st.Up {
+				up++
+			} else if st.LastError == "" {
+				t.Errorf("%s: no error", st.Edge)
+			}
+		}
+		if up > 1 || !a.Ready() && up == 1 {
+			t.Errorf("%d sessions with one edge", up)
+		}
+	})
+}
