@@ -67,9 +67,14 @@ type Binding struct {
 	Core       string    `json:"core,omitempty"`
 	Registered time.Time `json:"registered"` // when the REGISTER was accepted
 	Expires    time.Time `json:"expires"`    // as granted to the client
-	Transport  string    `json:"transport,omitempty"`
-	Public     string    `json:"public,omitempty"` // HOST:PORT at which the client reached the edge
-	UserAgent  string    `json:"user_agent,omitempty"`
+	// Granted and GrantEnds bound what the PBX granted for our contact, which
+	// is longer than what the client was told: while it is not half used, the
+	// client's refreshes are answered without the PBX.
+	Granted   time.Time `json:"granted"`
+	GrantEnds time.Time `json:"grant_ends"`
+	Transport string    `json:"transport,omitempty"`
+	Public    string    `json:"public,omitempty"` // HOST:PORT at which the client reached the edge
+	UserAgent string    `json:"user_agent,omitempty"`
 }
 
 // ID names the device the binding belongs to.

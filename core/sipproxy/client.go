@@ -1,0 +1,161 @@
+package sipproxy
+
+import (
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sallyport/core/location"
+	"sallyport/core/sipmsg"
+)
+
+// fromClient takes a request of a client to where it belongs.
+func (p *Proxy) fromClient(st *serverTx) {
+	switch {
+	case st.req.Method == sip.REGISTER:
+		p.register(st)
+	case hasToTag(st.req):
+		p.dialogRequest(st)
+	case st.req.Method == sip.OPTIONS && !p.forwardsOptions(st):
+		st.reply(200, "", sip.NewHeader("Allow", allowed), sip.NewHeader("Accept", "application/sdp"))
+	default:
+		p.newRequest(st)
+	}
+}
+
+// identity returns the binding whose AOR, or associated URI, the request
+// claims to come from. Only what the PBX accepted on this very flow counts
+// (decision 4): From, or P-Preferred-Identity when From is anonymous.
+func (p *Proxy) identity(st *serverTx) (location.Binding, bool) {
+	claims := []string{}
+	if from := st.req.From(); from != nil {
+		if from.Address.Host == "anonymous.invalid" {
+			for _, h := range st.req.GetHeaders("P-Preferred-Identity") {
+				if na, err := sipmsg.ParseNameAddr(h.Value()); err == nil {
+					claims = append(claims, na.URI.AOR())
+				}
+			}
+		} else if u, err := sipmsg.ParseURI(from.Address.String()); err == nil {
+			claims = append(claims, u.AOR())
+		}
+	}
+	for _, b := range p.loc.ByFlow(st.from.flow.ID()) {
+		for _, claim := range claims {
+			if claim == b.AOR {
+				return b, true
+			}
+			for _, id := range b.Identities {
+				if claim == id {
+					return b, true
+				}
+			}
+		}
+	}
+	return location.Binding{}, false
+}
+
+// forwardsOptions says whether an OPTIONS is for somebody else. One that asks
+// the server, or comes from a flow that is nobody yet, is answered here.
+func (p *Proxy) forwardsOptions(st *serverTx) bool {
+	if headerValue(st.req, "Max-Forwards") == "0" || st.req.Recipient.User == "" {
+		return false
+	}
+	_, ok := p.identity(st)
+	return ok
+}
+
+// newRequest takes a request outside a dialog to the PBX of its sender's
+// domain, or to the devices of a stand-alone domain.
+func (p *Proxy) newRequest(st *serverTx) {
+	r := p.ownRoutes(st.from, st.req)
+	if r.bad || len(r.rest) > 0 || !p.onFlow(st.from, r.tokens) {
+		p.forbid(st, "a Route that is not ours")
+		return
+	}
+	b, ok := p.identity(st)
+	if !ok {
+		p.forbid(st, "From is not registered on this flow")
+		return
+	}
+	dom := p.domains[domainOf(b.AOR)]
+	switch {
+	case dom == nil:
+		p.forbid(st, "the domain is not served here")
+	case dom.Registrar != nil:
+		p.standAlone(st, b)
+	default:
+		p.toPBX(st, dom.Name, func(pe *peer) *sip.Request { return p.outward(st, pe, b) })
+	}
+}
+
+// forbid answers 403 and counts it; what was tried is for the log.
+func (p *Proxy) forbid(st *serverTx, why string) {
+	p.m.forbidden.Inc()
+	p.log.Info("request forbidden", "flow", st.from.name(), "method", string(st.req.Method), "why", why)
+	st.reply(403, "")
+}
+
+// onFlow says whether every instance is one that is registered on the flow.
+func (p *Proxy) onFlow(from *peer, ids []location.DeviceID) bool {
+	if len(ids) == 0 {
+		return true
+	}
+	here := p.loc.ByFlow(from.flow.ID())
+	for _, id := range ids {
+		found := false
+		for i := range here {
+			found = found || here[i].ID() == id
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}
+
+// outward makes what goes to the PBX of a request outside a dialog.
+func (p *Proxy) outward(st *serverTx, to *peer, b location.Binding) *sip.Request {
+	d := draft{from: st.req, uri: st.req.Recipient, vias: true, drop: assertedByClients}
+	d.contact, d.newCtc = withoutPush(st.req)
+	if makesDialog(st.req) {
+		d.first = p.recordRoutes(p.towardsPBX(b.Token, to.via), towardsClient(b.Token, st.from))
+	}
+	return d.build(p.newVia(to, st.req))
+}
+
+// makesDialog says whether a request outside a dialog can open one.
+func makesDialog(req *sip.Request) bool {
+	if hasToTag(req) {
+		return false
+	}
+	switch req.Method {
+	case sip.INVITE, sip.SUBSCRIBE, sip.REFER, sip.NOTIFY:
+		return true
+	}
+	return false
+}
+
+// standAlone routes within the domains whose registrar we are ourselves.
+func (p *Proxy) standAlone(st *serverTx, caller location.Binding) {
+	u, err := sipmsg.ParseURI(st.req.Recipient.String())
+	if err != nil {
+		st.reply(416, "")
+		return
+	}
+	aor := u.AOR()
+	dom := p.domains[domainOf(aor)]
+	if dom == nil || dom.Registrar == nil || !dom.Registrar.Known(u.User) {
+		st.reply(404, "")
+		return
+	}
+	p.toDevices(st, p.loc.Lookup(aor), &caller)
+}
+
+// domainOf returns the host part of an AOR.
+func domainOf(aor string) string {
+	_, host, _ := strings.Cut(aor, "@")
+	if host == "" {
+		host = strings.TrimPrefix(aor, "sip:")
+	}
+	return strings.ToLower(host)
+}

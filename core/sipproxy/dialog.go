@@ -1,0 +1,142 @@
+package sipproxy
+
+import (
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sallyport/core/location"
+)
+
+// byeWait is how long a BYE waits for its device's next flow (B27).
+const byeWait = 30 * time.Second
+
+// next is where a request inside a dialog goes.
+type next struct {
+	status int // a refusal, 0 for none
+	why    string
+	device location.DeviceID // the instance it is for; zero: the PBX
+	domain string            // whose PBX
+	routes []sip.Header
+}
+
+// resolve reads the Route set of a request inside a dialog. The token on top
+// must name an instance of the flow it comes on; From is not compared, since a
+// callee's From is whatever the PBX dialled (decision 4).
+func (p *Proxy) resolve(from *peer, req *sip.Request) next {
+	r := p.ownRoutes(from, req)
+	if from.client() {
+		if r.bad || len(r.tokens) == 0 || !p.onFlow(from, r.tokens[:1]) {
+			return next{status: 403, why: "the Route does not name this flow's instance"}
+		}
+		own, last := r.tokens[0], r.tokens[len(r.tokens)-1]
+		if last != own {
+			return next{device: last, routes: r.rest}
+		}
+		return next{domain: domainOf(own.AOR), routes: r.rest}
+	}
+	if len(r.tokens) > 0 {
+		return next{device: r.tokens[len(r.tokens)-1], routes: r.rest}
+	}
+	if dev, _, ok := p.loc.ByToken(req.Recipient.User); ok {
+		return next{device: dev.ID, routes: r.rest}
+	}
+	return next{status: 480, why: "no instance is named"}
+}
+
+// dialogRequest forwards a request inside a dialog.
+func (p *Proxy) dialogRequest(st *serverTx) {
+	n := p.resolve(st.from, st.req)
+	switch {
+	case n.status == 403:
+		p.forbid(st, n.why)
+	case n.status != 0:
+		st.reply(n.status, "")
+	case n.device != (location.DeviceID{}):
+		p.dialogToDevice(st, n)
+	default:
+		dom := p.domains[n.domain]
+		if dom == nil || dom.Registrar != nil {
+			st.reply(404, "")
+			return
+		}
+		p.toPBX(st, dom.Name, func(pe *peer) *sip.Request { return p.along(st.req, pe, n, true) })
+	}
+}
+
+// along makes what goes on inside a dialog, towards the PBX or a device.
+func (p *Proxy) along(req *sip.Request, to *peer, n next, vias bool) *sip.Request {
+	d := draft{from: req, uri: req.Recipient, vias: vias, routes: n.routes, drop: assertedByClients}
+	d.contact, d.newCtc = withoutPush(req)
+	return d.build(p.newVia(to, req))
+}
+
+// inDialog is resolve for an ACK: where it goes, and what goes there. A nil
+// peer means nowhere.
+func (p *Proxy) inDialog(from *peer, req *sip.Request) (*peer, *sip.Request) {
+	n := p.resolve(from, req)
+	switch {
+	case n.status != 0:
+		return nil, nil
+	case n.device == (location.DeviceID{}):
+		pe := p.livePBX(n.domain)
+		if pe == nil {
+			return nil, nil
+		}
+		return pe, p.along(req, pe, n, true)
+	}
+	dev, ok := p.loc.Device(n.device)
+	if !ok {
+		return nil, nil
+	}
+	pe := p.peerOf(dev)
+	if pe == nil {
+		return nil, nil
+	}
+	l := p.newLeg(n.device, req, true)
+	l.routes = n.routes
+	out, ok := p.toClient(l, pe)
+	if !ok {
+		return nil, nil
+	}
+	return pe, out
+}
+
+// dialogToDevice takes a request inside a dialog to the instance's current
+// flow, or keeps it for the next one, without a push (B27).
+func (p *Proxy) dialogToDevice(st *serverTx, n next) {
+	l := p.newLeg(n.device, st.req, true)
+	l.routes = n.routes
+	if st.req.IsInvite() {
+		st.reply(100, "")
+		p.start(st, assertedByClients, l)
+		return
+	}
+	if dev, ok := p.loc.Device(n.device); ok {
+		if pe := p.peerOf(dev); pe != nil {
+			p.relayLeg(st, l, pe)
+			return
+		}
+	}
+	wait := p.cfg.Window
+	if st.req.Method == sip.BYE {
+		wait = byeWait
+	}
+	unwatch := p.watch(l.id, l)
+	p.txs.Go(func() {
+		defer unwatch()
+		if pe, _ := l.await(p.ctx, wait); pe != nil {
+			p.relayLeg(st, l, pe)
+			return
+		}
+		st.reply(480, "")
+	})
+}
+
+func (p *Proxy) relayLeg(st *serverTx, l *leg, pe *peer) {
+	if out, ok := p.toClient(l, pe); ok {
+		p.relay(st, pe, out)
+		return
+	}
+	st.reply(480, "")
+}

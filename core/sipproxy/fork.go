@@ -1,0 +1,206 @@
+package sipproxy
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// An outcome is how a branch ended: with a response from its far end, or with
+// a status of our own.
+type outcome struct {
+	res    *sip.Response
+	status int
+	reason string
+}
+
+func (o outcome) code() int {
+	if o.res != nil {
+		return o.res.StatusCode
+	}
+	return o.status
+}
+
+// A target is one branch of a fork. run blocks until the branch is over; ctx
+// ends when the branch is not wanted any more, and its cause is an *over.
+type target interface {
+	run(ctx context.Context, f *fork) outcome
+}
+
+// over says why branches are ended. Its text is that of a Reason header.
+type over struct {
+	reason    string // value of the Reason header, "" for none
+	elsewhere bool   // somebody answered
+}
+
+func (o *over) Error() string { return "call over: " + o.reason }
+
+// Reasons of RFC 3326 for branches that lost.
+const (
+	reasonElsewhere = `SIP;cause=200;text="Call completed elsewhere"`
+	reasonBusy      = `SIP;cause=600;text="Busy Everywhere"`
+)
+
+// overOf returns why ctx ended. A proxy that stops cancels without a reason.
+func overOf(ctx context.Context) *over {
+	if o, ok := context.Cause(ctx).(*over); ok {
+		return o
+	}
+	return &over{}
+}
+
+// A fork is the response context of an INVITE (RFC 3261 §16.7): the request,
+// its branches, and the best answer so far.
+type fork struct {
+	// Static after start.
+	p    *Proxy
+	st   *serverTx
+	drop []string // response headers that do not pass
+	end  context.CancelCauseFunc
+
+	mu        sync.Mutex
+	pending   int
+	failed    []outcome
+	won       bool
+	cancelled bool
+	alerted   bool // an 18x has gone to the caller
+}
+
+// start runs the targets and answers st when they are over. It does not block.
+func (p *Proxy) start(st *serverTx, drop []string, targets ...target) {
+	ctx, end := context.WithCancelCause(p.ctx)
+	f := &fork{p: p, st: st, drop: drop, end: end, pending: len(targets)}
+	st.setFork(f)
+	for _, t := range targets {
+		p.txs.Go(func() { f.done(t.run(ctx, f)) })
+	}
+}
+
+// cancel ends every branch because the caller hung up. Whoever holds a call
+// answers at once, whoever rings is told.
+func (f *fork) cancel(reason string) {
+	f.mu.Lock()
+	f.cancelled = true
+	f.mu.Unlock()
+	f.end(&over{reason: reason, elsewhere: answeredElsewhere(reason)})
+}
+
+// answeredElsewhere reads a Reason header (RFC 3326): SIP;cause=200.
+func answeredElsewhere(reason string) bool {
+	for part := range strings.SplitSeq(reason, ";") {
+		if k, v, _ := strings.Cut(strings.TrimSpace(part), "="); strings.EqualFold(k, "cause") {
+			return strings.TrimSpace(v) == "200"
+		}
+	}
+	return false
+}
+
+// provisional passes a 1xx on, while there is no final answer.
+func (f *fork) provisional(res *sip.Response) {
+	if res.StatusCode == 100 {
+		return
+	}
+	f.mu.Lock()
+	late := f.won || f.pending == 0
+	f.alerted = f.alerted || res.StatusCode >= 180
+	f.mu.Unlock()
+	if !late {
+		f.st.respond(f.st.back(res, f.drop...))
+	}
+}
+
+// success passes a 2xx on, whenever it comes, and ends the other branches.
+func (f *fork) success(res *sip.Response) {
+	f.mu.Lock()
+	f.won = true
+	f.mu.Unlock()
+	f.st.respond(f.st.back(res, f.drop...))
+	f.end(&over{reason: reasonElsewhere, elsewhere: true})
+}
+
+func (f *fork) done(o outcome) {
+	if o.code() >= 600 {
+		f.end(&over{reason: reasonBusy})
+	}
+	f.mu.Lock()
+	f.pending--
+	if o.code() >= 300 {
+		f.failed = append(f.failed, o)
+	}
+	last := f.pending == 0
+	won, cancelled, failed := f.won, f.cancelled, f.failed
+	f.mu.Unlock()
+	if !last {
+		return
+	}
+	f.end(&over{})
+	if !won {
+		f.answer(best(failed, cancelled), failed)
+	}
+}
+
+// answer sends the best failure upstream. A 503 speaks of the branch that sent
+// it, not of us, and leaves as 500; challenges of all branches are collected
+// (RFC 3261 §16.7 6 and 7, RFC 8760 §2.4).
+func (f *fork) answer(o outcome, all []outcome) {
+	switch {
+	case o.res == nil:
+		f.st.reply(o.status, o.reason)
+	case o.res.StatusCode == 503:
+		f.st.reply(500, "")
+	default:
+		res := f.st.back(o.res, f.drop...)
+		if c := o.res.StatusCode; c == 401 || c == 407 {
+			for _, other := range all {
+				if other.res != nil && other.res != o.res && (other.res.StatusCode == 401 || other.res.StatusCode == 407) {
+					appendAll(res, other.res.GetHeaders("WWW-Authenticate"))
+					appendAll(res, other.res.GetHeaders("Proxy-Authenticate"))
+				}
+			}
+		}
+		f.st.respond(res)
+	}
+}
+
+// helpful are the 4xx that let the caller try again with a better request.
+var helpful = []int{401, 407, 415, 420, 484}
+
+// best chooses among failures as RFC 3261 §16.7 6 asks: a 6xx if there is one,
+// else the lowest class, and in the 4xx class what helps the caller most. A
+// caller who hung up hears 487.
+func best(all []outcome, cancelled bool) outcome {
+	if len(all) == 0 {
+		return outcome{status: 480}
+	}
+	rank := func(o outcome) int {
+		c := o.code()
+		switch {
+		case c >= 600:
+			return 0
+		case cancelled && c == 487:
+			return 1
+		case slices.Contains(helpful, c):
+			return 400
+		case c/100 == 4:
+			return 401
+		default:
+			return c / 100 * 100
+		}
+	}
+	return slices.MinFunc(all, func(a, b outcome) int { return rank(a) - rank(b) })
+}
+
+// ringback tells the caller of a sleeping device that it rings, with a To-tag
+// of ours (B15). It is sent at most once and never after a real 18x.
+func (f *fork) ringback() {
+	f.mu.Lock()
+	skip := f.won || f.cancelled || f.alerted || f.pending == 0
+	f.alerted = true
+	f.mu.Unlock()
+	if !skip {
+		f.st.reply(f.p.cfg.Ringback, "")
+	}
+}

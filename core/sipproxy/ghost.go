@@ -1,0 +1,160 @@
+package sipproxy
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sallyport/core/wake"
+)
+
+// maxGhosts is for how many ended calls a device is sent the INVITE and its
+// CANCEL when it wakes too late (B28).
+const maxGhosts = 3
+
+// inviteHead is how long a late INVITE may take for its first response before
+// its CANCEL follows anyway; CallKit is ringing already.
+const inviteHead = 150 * time.Millisecond
+
+// cancelled settles a call that ended while its device was on the way. A
+// device that was shown the call by a VoIP push must be shown its end as well
+// (B17, B18): by INVITE and CANCEL as soon as it registers, and by a push on
+// the Message channel when it does not.
+func (l *leg) cancelled(o *over) {
+	defer l.traceEnd(outcome{status: 487})
+	if l.unpush != nil {
+		l.unpush()
+	}
+	if !l.pushed || l.newest() != nil {
+		return
+	}
+	dev, known := l.p.loc.Device(l.id)
+	if !known || dev.Flow() != "" {
+		return
+	}
+	d := wakeDevice(dev)
+	if o.elsewhere {
+		l.p.waker.Note(d, note("answered_elsewhere", l.call), l.step)
+	} else if !ringsByPush(dev) {
+		l.miss()
+		return
+	}
+	ctx, drop := l.p.ghosts.add(l.p.ctx, l.id.String())
+	l.p.txs.Go(func() {
+		defer drop()
+		l.haunt(ctx, o)
+	})
+}
+
+// haunt waits out the window for the device and shows it the ended call.
+func (l *leg) haunt(ctx context.Context, o *over) {
+	unwatch := l.p.watch(l.id, l)
+	defer unwatch()
+	to, _ := l.await(ctx, time.Until(l.deadline))
+	if to == nil {
+		if ctx.Err() == nil && !o.elsewhere {
+			l.miss()
+		}
+		return
+	}
+	req, ok := l.p.toClient(l, to)
+	if !ok {
+		return
+	}
+	l.step("invite_out", "after the caller had gone")
+	l.p.showEnded(ctx, to, req, o)
+}
+
+// showEnded sends an INVITE and, right after its first response, its CANCEL.
+// A phone that answers in between is thanked with ACK and BYE.
+func (p *Proxy) showEnded(ctx context.Context, to *peer, req *sip.Request, o *over) {
+	heard := make(chan struct{})
+	var once sync.Once
+	hear := func(res *sip.Response) {
+		once.Do(func() { close(heard) })
+		if res.IsSuccess() {
+			p.hangUp(to, req, res)
+		}
+	}
+	if _, err := p.request(to, req, hear, func(error) {}); err != nil {
+		return
+	}
+	head := time.NewTimer(inviteHead)
+	defer head.Stop()
+	select {
+	case <-heard:
+	case <-head.C:
+	case <-ctx.Done():
+	}
+	if _, err := p.request(to, cancelOf(req, o.reason), func(*sip.Response) {}, func(error) {}); err != nil {
+		p.log.Debug("cancel not sent", "flow", to.name(), "err", err)
+	}
+}
+
+// hangUp ends a dialog that a phone opened by answering a call that was over.
+func (p *Proxy) hangUp(to *peer, invite *sip.Request, res *sip.Response) {
+	for i, method := range []sip.RequestMethod{sip.ACK, sip.BYE} {
+		out := sip.NewRequest(method, invite.Recipient)
+		out.AppendHeader(p.newVia(to, invite))
+		mf := sip.MaxForwardsHeader(70)
+		out.AppendHeader(&mf)
+		out.AppendHeader(invite.From())
+		out.AppendHeader(res.To())
+		out.AppendHeader(invite.CallID())
+		out.AppendHeader(&sip.CSeqHeader{SeqNo: invite.CSeq().SeqNo + uint32(i), MethodName: method})
+		out.SetBody(nil)
+		out.SetTransport(to.via)
+		if method == sip.ACK {
+			_ = to.WriteMsg(out)
+			continue
+		}
+		_, _ = p.request(to, out, func(*sip.Response) {}, func(error) {})
+	}
+}
+
+// ghosts counts the ended calls that each device is still to be shown.
+type ghosts struct {
+	mu sync.Mutex
+	of map[string][]*ghost // oldest first; guarded by mu
+}
+
+type ghost struct{ cancel context.CancelFunc }
+
+// add makes room for one more, at the expense of the oldest.
+func (g *ghosts) add(parent context.Context, device string) (ctx context.Context, drop func()) {
+	ctx, cancel := context.WithCancel(parent)
+	one := &ghost{cancel: cancel}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.of == nil {
+		g.of = make(map[string][]*ghost)
+	}
+	list := g.of[device]
+	if len(list) >= maxGhosts {
+		list[0].cancel()
+		list = list[1:]
+	}
+	g.of[device] = append(list, one)
+	return ctx, func() { cancel(); g.remove(device, one) }
+}
+
+func (g *ghosts) remove(device string, one *ghost) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	list := slices.DeleteFunc(slices.Clone(g.of[device]), func(o *ghost) bool { return o == one })
+	if len(list) == 0 {
+		delete(g.of, device)
+		return
+	}
+	g.of[device] = list
+}
+
+func note(event string, c wake.Call) wake.Note {
+	return wake.Note{
+		Event: event, CallID: c.CallID, FromURI: c.FromURI, FromName: c.FromName,
+		Number: c.Number, To: c.To, Sent: time.Now(),
+	}
+}

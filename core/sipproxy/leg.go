@@ -1,0 +1,281 @@
+package sipproxy
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sallyport/core/liveness"
+	"sallyport/core/location"
+	"sallyport/core/trace"
+	"sallyport/core/wake"
+)
+
+// A leg is the branch of an INVITE that goes to one device, wherever the
+// device is and whatever state it is in. At most one INVITE of a leg is live
+// (B20): a new flow before any 18x ends the old one.
+//
+//	            ┌── no flow, token ──▶ held (wake) ──┐ registered
+//	start ──────┼── no flow, none ──▶ grace ─────────┤
+//	            └── flow ────────────────────────────┴▶ sent ──▶ final
+//	                                        ▲             │ flow lost, or a
+//	                                        └─────────────┘ newer flow before 18x
+type leg struct {
+	// Static after creation.
+	p      *Proxy
+	id     location.DeviceID
+	req    *sip.Request // as it came
+	call   callInfo
+	dialog bool         // a request inside a dialog: no push (B27)
+	routes []sip.Header // Route headers that stay, inside a dialog
+	prev   hopName      // how the caller's side names us; "" for the PBX's
+	pbxVia string       // transport towards the PBX the request came from
+	trace  *trace.Call
+
+	// Owned by run.
+	deadline time.Time // end of the wake window
+	pushed   bool      // a VoIP push for this call left, or is on its way
+	unpush   func()    // stops it, if it has not left
+
+	mu    sync.Mutex
+	back  *peer         // newest flow that registered since start; guarded by mu
+	fresh chan struct{} // capacity 1: back has changed
+	last  string        // newest step of the trace; guarded by mu
+}
+
+func (p *Proxy) newLeg(id location.DeviceID, req *sip.Request, dialog bool) *leg {
+	return &leg{p: p, id: id, req: req, dialog: dialog, fresh: make(chan struct{}, 1)}
+}
+
+// callInfo is what a VoIP push says of the call.
+type callInfo = wake.Call
+
+// caller notes on which side of us the caller is, for Record-Route.
+func (l *leg) caller(st *serverTx, b *location.Binding) {
+	if b != nil {
+		l.prev = towardsClient(b.Token, st.from)
+		return
+	}
+	l.pbxVia = st.from.via
+}
+
+// flowUp says that the device has registered on pe.
+func (l *leg) flowUp(pe *peer) {
+	l.mu.Lock()
+	l.back = pe
+	l.mu.Unlock()
+	select {
+	case l.fresh <- struct{}{}:
+	default:
+	}
+}
+
+func (l *leg) newest() *peer { l.mu.Lock(); defer l.mu.Unlock(); return l.back }
+
+// step writes the trace of the call, if it has one.
+func (l *leg) step(step, detail string) {
+	if l.trace == nil {
+		return
+	}
+	l.mu.Lock()
+	l.last = step
+	l.mu.Unlock()
+	l.trace.Step(step, detail)
+}
+
+func (l *leg) lastStep() string { l.mu.Lock(); defer l.mu.Unlock(); return l.last }
+
+func (l *leg) run(ctx context.Context, f *fork) outcome {
+	unwatch := l.p.watch(l.id, l)
+	defer unwatch()
+	l.deadline = time.Now().Add(l.p.cfg.Window)
+	to, o := l.reach(ctx, f)
+	for to != nil {
+		var next *peer
+		if next, o = l.deliver(ctx, f, to); next == nil && o.code() == 0 && o.res == nil && l.lost(o) {
+			next, o = l.recover(ctx, f, to)
+		}
+		to = next
+	}
+	l.finish(ctx, o)
+	return o
+}
+
+// reach finds the flow on which the INVITE goes out first. A nil peer means
+// that there is none, for the reason in the outcome.
+func (l *leg) reach(ctx context.Context, f *fork) (*peer, outcome) {
+	dev, known := l.p.loc.Device(l.id)
+	if !known {
+		return nil, outcome{status: 480}
+	}
+	pe := l.p.peerOf(dev)
+	state := l.p.State(dev)
+	if l.trace != nil {
+		l.trace.State(state.String())
+	}
+	l.step(trace.StepState, state.String())
+	switch state {
+	case liveness.Foreground:
+		if l.p.cfg.PushInForeground {
+			l.announce(dev)
+		}
+		return pe, outcome{}
+	case liveness.Silent:
+		l.announce(dev)
+		return pe, outcome{}
+	case liveness.Suspended, liveness.Waking:
+		if l.dialog {
+			return l.await(ctx, time.Until(l.deadline))
+		}
+		return l.hold(ctx, f, dev)
+	}
+	if l.dialog {
+		return l.await(ctx, time.Until(l.deadline))
+	}
+	if left := l.p.cfg.ReconnectGrace - time.Since(dev.FlowLost()); left > 0 && !dev.FlowLost().IsZero() {
+		return l.await(ctx, left)
+	}
+	l.step(trace.StepRefused, "no flow and no usable token")
+	return nil, outcome{status: 480}
+}
+
+// announce pushes beside the INVITE: the call is set up by SIP, the push only
+// makes the phone look (B4).
+func (l *leg) announce(dev location.Device) {
+	if l.dialog || l.pushed || !l.p.cfg.PushEnabled {
+		return
+	}
+	d := wakeDevice(dev)
+	if !l.p.waker.CanCall(d) {
+		return
+	}
+	l.pushed = true
+	l.unpush = l.p.waker.Announce(d, l.call, l.step, func(wake.Result) {})
+}
+
+// hold wakes the device and waits until it has registered. Somebody who hangs
+// up first ends the wait at once; what the device is then told is ghost's.
+func (l *leg) hold(ctx context.Context, f *fork, dev location.Device) (*peer, outcome) {
+	if after := l.p.cfg.RingbackAfter; l.p.cfg.Ringback != 0 && after < l.p.cfg.Window {
+		t := time.AfterFunc(after, func() { f.ringback() })
+		defer t.Stop()
+	}
+	out, err := l.p.waker.Call(ctx, wakeDevice(dev), l.call, l.step)
+	l.pushed = l.pushed || out.Pushed
+	l.p.loc.Woken(l.id, time.Now())
+	if err == nil {
+		if pe := l.p.peerByID(out.Flow); pe != nil {
+			return pe, outcome{}
+		}
+		return l.await(ctx, time.Until(l.deadline)) // it came and went
+	}
+	if ctx.Err() != nil {
+		return nil, outcome{status: 487}
+	}
+	l.p.log.Info("call not delivered", "device", l.id, "call_id", l.call.CallID, "err", err)
+	return nil, outcome{status: 480}
+}
+
+// await waits for a flow without pushing.
+func (l *leg) await(ctx context.Context, d time.Duration) (*peer, outcome) {
+	limit := time.NewTimer(d)
+	defer limit.Stop()
+	for {
+		if pe := l.newest(); pe != nil && !pe.isGone() {
+			return pe, outcome{}
+		}
+		select {
+		case <-l.fresh:
+		case <-limit.C:
+			l.step(trace.StepWindowOver, "the device did not register")
+			return nil, outcome{status: 480}
+		case <-ctx.Done():
+			return nil, outcome{status: 487}
+		}
+	}
+}
+
+// lostFlow marks an outcome as "the flow ended under the INVITE".
+const lostFlow = "flow lost"
+
+func (l *leg) lost(o outcome) bool { return o.reason == lostFlow }
+
+// recover waits for the device's next flow after its flow died under the
+// INVITE. A push that is out already will bring it; else one is sent.
+func (l *leg) recover(ctx context.Context, f *fork, old *peer) (*peer, outcome) {
+	if pe := l.newest(); pe != nil && pe != old && !pe.isGone() {
+		return pe, outcome{}
+	}
+	dev, known := l.p.loc.Device(l.id)
+	if !known {
+		return nil, outcome{status: 480}
+	}
+	if pe := l.p.peerOf(dev); pe != nil && pe != old && !pe.isGone() {
+		return pe, outcome{}
+	}
+	if !l.pushed && !l.dialog && l.p.waker.CanCall(wakeDevice(dev)) {
+		return l.hold(ctx, f, dev)
+	}
+	wait := time.Until(l.deadline)
+	if !l.pushed {
+		wait = min(wait, l.p.cfg.ReconnectGrace)
+	}
+	return l.await(ctx, wait)
+}
+
+// deliver sends the INVITE down a flow and watches it. It returns the flow
+// that takes over, if one does, else how the branch ended.
+func (l *leg) deliver(ctx context.Context, f *fork, to *peer) (*peer, outcome) {
+	req, ok := l.p.toClient(l, to)
+	if !ok {
+		return nil, outcome{status: 480}
+	}
+	b, err := l.p.invite(f, to, req)
+	if err != nil {
+		return nil, outcome{reason: lostFlow}
+	}
+	l.step(trace.StepInviteOut, to.via)
+	w := &watchBranch{l: l, b: b, to: to}
+	return w.run(ctx)
+}
+
+// finish says what the end of the leg means for those who wait elsewhere: the
+// trace, the missed-call push, and the device that is still on its way.
+func (l *leg) finish(ctx context.Context, o outcome) {
+	if l.dialog {
+		return
+	}
+	if ctx.Err() != nil && o.code() == 487 {
+		l.cancelled(overOf(ctx))
+		return
+	}
+	if l.pushed && o.res == nil && o.status == 480 {
+		l.miss()
+	}
+	l.traceEnd(o)
+}
+
+// miss leaves a missed call on the Message channel (B16).
+func (l *leg) miss() {
+	if dev, known := l.p.loc.Device(l.id); known {
+		l.p.waker.Note(wakeDevice(dev), note("missed", l.call), l.step)
+	}
+}
+
+func (l *leg) traceEnd(o outcome) {
+	if l.trace == nil {
+		return
+	}
+	switch c := o.code(); {
+	case c == 0:
+		l.trace.End("answered", "")
+	case c == 487:
+		l.trace.End("cancelled", "")
+	case o.res != nil:
+		l.trace.End("refused", "")
+	default:
+		l.trace.End("not delivered", l.lastStep())
+	}
+}

@@ -1,0 +1,28 @@
+package sipproxy
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics are the proxy's counters; a nil registry leaves them uncollected.
+type metrics struct {
+	invalid   prometheus.Counter
+	forbidden prometheus.Counter
+	strangers prometheus.Counter
+	registers *prometheus.CounterVec
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		invalid: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sallyport_sip_invalid_total", Help: "Messages that were no valid SIP."}),
+		forbidden: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sallyport_sip_forbidden_total", Help: "Requests of clients answered 403: a Route or a From that is not theirs."}),
+		strangers: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sallyport_sip_strangers_total", Help: "Requests to sip.listen from addresses that are not trusted."}),
+		registers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sallyport_registrations_total", Help: "REGISTER requests by what became of them."}, []string{"outcome"}),
+	}
+	if reg != nil {
+		reg.MustRegister(m.invalid, m.forbidden, m.strangers, m.registers)
+	}
+	return m
+}

@@ -1,0 +1,219 @@
+package sipproxy
+
+import (
+	"crypto/sha256"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sallyport/core/sipmsg"
+)
+
+// headerClientState is ours: a client says with it, on any request, whether
+// its user is looking ("active" or "inactive"; XEP-0352 is its model).
+const headerClientState = "Client-State"
+
+// assertedByClients are headers that only the inside may assert (decision 4).
+var assertedByClients = []string{
+	"P-Asserted-Identity", "Remote-Party-ID", "Path", "P-Charging-Vector",
+	"P-Charging-Function-Addresses", "P-Associated-URI", "Service-Route", headerClientState,
+}
+
+// A draft is a request on its way through: the one that came, and what is to
+// be different when it leaves. The original is shared and never changed.
+type draft struct {
+	from    *sip.Request
+	uri     sip.Uri
+	vias    bool         // keep the Via headers that came
+	routes  []sip.Header // Route headers that stay
+	drop    []string     // headers that go
+	first   []sip.Header // headers that come before all others, after Via
+	contact []sip.Header // replaces Contact where set; see keepContact
+	newCtc  bool
+}
+
+// build writes the draft out. Header values that are not touched are the very
+// ones that came.
+func (d *draft) build(via *sip.ViaHeader) *sip.Request {
+	out := sip.NewRequest(d.from.Method, d.uri)
+	out.SipVersion = d.from.SipVersion
+	out.AppendHeader(via)
+	if d.vias {
+		appendAll(out, d.from.GetHeaders("Via"))
+	}
+	appendAll(out, d.routes)
+	appendAll(out, d.first)
+	hops := 70
+	for _, h := range d.from.Headers() {
+		name := h.Name()
+		switch {
+		case name == "Via", name == "Route", dropped(d.drop, name):
+			continue
+		case name == "Contact" && d.newCtc:
+			continue
+		case name == "Max-Forwards":
+			if n, err := strconv.Atoi(strings.TrimSpace(h.Value())); err == nil {
+				hops = n - 1
+			}
+			continue
+		case name == "Content-Length":
+			continue
+		}
+		out.AppendHeader(h)
+	}
+	appendAll(out, d.contact)
+	mf := sip.MaxForwardsHeader(max(hops, 0))
+	out.AppendHeader(&mf)
+	out.SetBody(d.from.Body())
+	out.SetTransport(via.Transport)
+	return out
+}
+
+func appendAll(m sip.Message, hs []sip.Header) {
+	for _, h := range hs {
+		m.AppendHeader(h)
+	}
+}
+
+func dropped(names []string, name string) bool {
+	for _, n := range names {
+		if strings.EqualFold(n, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// via makes our own Via. Its branch ends in a hash of what RFC 3261 §16.6 8
+// names, so that the request is known again when it comes back unchanged.
+func (p *Proxy) newVia(to *peer, req *sip.Request) *sip.ViaHeader {
+	host, port := p.advertiseHost, p.advertisePort
+	if to.client() {
+		host, port = splitHostPort(to.flow.Info().Public, 0)
+	}
+	v := &sip.ViaHeader{
+		ProtocolName: "SIP", ProtocolVersion: "2.0", Transport: to.via,
+		Host: host, Port: port, Params: sip.NewParams(),
+	}
+	v.Params.Add("branch", "z9hG4bK"+random(16)+"-"+loopHash(req))
+	return v
+}
+
+// loopHash folds what makes a request the same request.
+func loopHash(req *sip.Request) string {
+	var b strings.Builder
+	b.WriteString(req.Recipient.String())
+	for _, name := range []string{"From", "To", "Call-ID", "Route", "Proxy-Require", "Proxy-Authorization"} {
+		b.WriteByte('\n')
+		for _, h := range req.GetHeaders(name) {
+			b.WriteString(h.Value())
+		}
+	}
+	if c := req.CSeq(); c != nil {
+		b.WriteString(strconv.FormatUint(uint64(c.SeqNo), 10))
+	}
+	return shortHash(sha256.Sum256([]byte(b.String())))
+}
+
+// looped says whether the request has been here before, as it is now
+// (RFC 3261 §16.3 4).
+func (p *Proxy) looped(req *sip.Request) bool {
+	hash := ""
+	for _, h := range req.GetHeaders("Via") {
+		v, ok := h.(*sip.ViaHeader)
+		if !ok || !strings.EqualFold(v.Host, p.advertiseHost) || (v.Port != p.advertisePort && v.Port != 0) {
+			continue
+		}
+		if hash == "" {
+			hash = loopHash(req)
+		}
+		if branch, _ := v.Params.Get("branch"); strings.HasSuffix(branch, "-"+hash) {
+			return true
+		}
+	}
+	return false
+}
+
+// reply makes a response of our own and hands it to the transaction.
+func (st *serverTx) reply(status int, reason string, extra ...sip.Header) {
+	res := sipmsg.Response(st.req, status, reason)
+	appendAll(res, extra)
+	res.SetTransport(st.from.via)
+	st.respond(res)
+}
+
+// back makes the response that goes to the requester from one that came for a
+// branch: the requester's own Via headers, and what drop names removed.
+func (st *serverTx) back(res *sip.Response, drop ...string) *sip.Response {
+	out := sip.NewResponse(res.StatusCode, res.Reason)
+	out.SipVersion = res.SipVersion
+	appendAll(out, st.req.GetHeaders("Via"))
+	for _, h := range res.Headers() {
+		name := h.Name()
+		if name == "Via" || name == "Content-Length" || dropped(drop, name) {
+			continue
+		}
+		out.AppendHeader(h)
+	}
+	out.SetBody(res.Body())
+	out.SetTransport(st.from.via)
+	return out
+}
+
+// withoutPush returns the Contact headers of m without pn-* in their URIs: a
+// push token is nobody else's business (RFC 8599 §13).
+func withoutPush(m sip.Message) (contacts []sip.Header, changed bool) {
+	for _, h := range m.GetHeaders("Contact") {
+		v := h.Value()
+		if !strings.Contains(strings.ToLower(v), "pn-") {
+			contacts = append(contacts, h)
+			continue
+		}
+		na, err := sipmsg.ParseNameAddr(v)
+		if err != nil {
+			contacts = append(contacts, h)
+			continue
+		}
+		na.URI = na.URI.WithoutPush()
+		contacts, changed = append(contacts, sip.NewHeader("Contact", na.String())), true
+	}
+	return contacts, changed
+}
+
+// hasToTag says whether the request is inside a dialog.
+func hasToTag(req *sip.Request) bool {
+	to := req.To()
+	return to != nil && to.Params.Has("tag")
+}
+
+// headerValue returns the value of the first header of that name, trimmed.
+func headerValue(m sip.Message, name string) string {
+	return strings.TrimSpace(sipmsg.Get(m, name))
+}
+
+// listed says whether a comma-separated header holds the token, in any case.
+func listed(m sip.Message, name, token string) bool {
+	for _, h := range m.GetHeaders(name) {
+		for part := range strings.SplitSeq(h.Value(), ",") {
+			if strings.EqualFold(strings.TrimSpace(part), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// splitHostPort cuts "host:port"; a missing port is def.
+func splitHostPort(s string, def int) (host string, port int) {
+	h, ps, err := net.SplitHostPort(s)
+	if err != nil {
+		return strings.Trim(s, "[]"), def
+	}
+	n, err := strconv.Atoi(ps)
+	if err != nil {
+		return h, def
+	}
+	return h, n
+}

@@ -1,0 +1,208 @@
+package sipproxy
+
+import (
+	"strings"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sallyport/core/liveness"
+	"sallyport/core/location"
+	"sallyport/core/sipmsg"
+)
+
+// fromPBX takes a request of a PBX to the device it is for.
+func (p *Proxy) fromPBX(st *serverTx) {
+	if hasToTag(st.req) {
+		p.dialogRequest(st)
+		return
+	}
+	if st.req.Method == sip.REGISTER {
+		st.reply(403, "")
+		return
+	}
+	devices, status := p.called(st.req)
+	if status != 0 {
+		if st.req.Method == sip.OPTIONS && st.req.Recipient.User == "" {
+			st.reply(200, "", sip.NewHeader("Allow", allowed)) // the PBX asks whether we live
+			return
+		}
+		st.reply(status, "")
+		return
+	}
+	p.toDevices(st, devices, nil)
+}
+
+// called finds the devices behind a Request-URI: the instance our contact
+// names, or all of an AOR of a domain of ours, or of the domain whose PBX
+// calls "alice" at our own address.
+func (p *Proxy) called(req *sip.Request) (devices []location.Device, status int) {
+	user := req.Recipient.User
+	if dev, _, ok := p.loc.ByToken(user); ok {
+		return []location.Device{dev}, 0
+	}
+	if user == "" {
+		return nil, 404
+	}
+	u, err := sipmsg.ParseURI(req.Recipient.String())
+	if err != nil {
+		return nil, 416
+	}
+	aors := []string{}
+	if p.domains[strings.ToLower(u.Host)] != nil {
+		aors = append(aors, u.AOR())
+	} else {
+		for name := range p.domains {
+			u.Host = name
+			aors = append(aors, u.AOR())
+		}
+	}
+	for _, aor := range aors {
+		devices = append(devices, p.loc.Lookup(aor)...)
+	}
+	if len(devices) == 0 {
+		return nil, 404
+	}
+	return devices, 0
+}
+
+// toDevices forks a request outside a dialog to devices. caller is set when it
+// comes from a client of a stand-alone domain.
+func (p *Proxy) toDevices(st *serverTx, devices []location.Device, caller *location.Binding) {
+	if len(devices) == 0 {
+		st.reply(480, "")
+		return
+	}
+	if st.req.IsInvite() {
+		p.ring(st, devices, caller)
+		return
+	}
+	dev := devices[0] // newest registration; a request without INVITE is not forked (RFC 3261 §16.6 note)
+	for _, d := range devices[1:] {
+		if p.State(d) > p.State(dev) {
+			dev = d
+		}
+	}
+	if state := p.State(dev); state != liveness.Foreground {
+		p.answerFor(st, dev, state)
+		return
+	}
+	pe := p.peerOf(dev)
+	l := p.newLeg(dev.ID, st.req, false)
+	l.caller(st, caller)
+	if out, ok := p.toClient(l, pe); ok {
+		p.relay(st, pe, out)
+		return
+	}
+	st.reply(480, "")
+}
+
+// answerFor answers for a device that is not looking, without waking it (B27).
+func (p *Proxy) answerFor(st *serverTx, dev location.Device, state liveness.State) {
+	switch {
+	case state == liveness.Gone:
+		st.reply(480, "")
+	case st.req.Method == sip.OPTIONS:
+		st.reply(200, "", sip.NewHeader("Allow", allowed), sip.NewHeader("Accept", "application/sdp"))
+	case st.req.Method == sip.NOTIFY:
+		p.notes.keep(dev.ID, st.req)
+		st.reply(200, "")
+	default:
+		st.reply(480, "")
+	}
+}
+
+// ring forks an INVITE to devices, each in whatever state it is.
+func (p *Proxy) ring(st *serverTx, devices []location.Device, caller *location.Binding) {
+	st.reply(100, "")
+	targets := make([]target, 0, len(devices))
+	for _, dev := range devices {
+		l := p.newLeg(dev.ID, st.req, false)
+		l.caller(st, caller)
+		l.call = p.callOf(st.req, dev.ID.AOR)
+		if p.traces != nil {
+			l.trace = p.traces.Begin(l.call.CallID, dev.ID.AOR, l.call.FromURI)
+			l.step("invite", "")
+		}
+		targets = append(targets, l)
+	}
+	p.start(st, assertedByClients, targets...)
+}
+
+// callOf is what a VoIP push says of a call. The PBX's word on who calls
+// (P-Asserted-Identity) is better than From.
+func (p *Proxy) callOf(req *sip.Request, aor string) (c callInfo) {
+	now := time.Now()
+	c = callInfo{
+		CallID: headerValue(req, "Call-ID"), To: aor, Video: hasVideo(req.Body()),
+		Sent: now, RingUntil: now.Add(ringTime(req)),
+	}
+	for _, name := range []string{"P-Asserted-Identity", "From"} {
+		na, err := sipmsg.ParseNameAddr(headerValue(req, name))
+		if err != nil {
+			continue
+		}
+		c.FromURI, c.FromName, c.Number = na.URI.AOR(), na.Display, na.URI.User
+		break
+	}
+	return c
+}
+
+// ringTime is how long a caller will let it ring: its Expires, or a minute.
+func ringTime(req *sip.Request) time.Duration {
+	if d, err := time.ParseDuration(headerValue(req, "Expires") + "s"); err == nil && d > 0 && d <= 3*time.Minute {
+		return d
+	}
+	return time.Minute
+}
+
+// hasVideo says whether an SDP offer has a video line that is not refused.
+func hasVideo(body []byte) bool {
+	for line := range strings.SplitSeq(string(body), "\n") {
+		if port, ok := strings.CutPrefix(line, "m=video "); ok {
+			return !strings.HasPrefix(port, "0 ")
+		}
+	}
+	return false
+}
+
+// toClient makes what goes down a flow for a leg. It has one Via, ours, since
+// JsSIP drops what has more in the answer, and the client's own contact as
+// Request-URI.
+func (p *Proxy) toClient(l *leg, to *peer) (*sip.Request, bool) {
+	d := draft{from: l.req, uri: l.req.Recipient, routes: l.routes}
+	if !l.dialog || p.isOwnURI(&l.req.Recipient) {
+		b, ok := p.bindingOn(l.id, to)
+		if !ok || sip.ParseUri(b.URI, &d.uri) != nil {
+			return nil, false
+		}
+		if makesDialog(l.req) {
+			prev := p.towardsPBX(b.Token, l.pbxVia)
+			if l.prev.uri != "" {
+				prev = l.prev
+			}
+			d.first = p.recordRoutes(towardsClient(b.Token, to), prev)
+		}
+	}
+	return d.build(p.newVia(to, l.req)), true
+}
+
+// isOwnURI says whether a Request-URI is a contact of ours.
+func (p *Proxy) isOwnURI(u *sip.Uri) bool {
+	_, _, ok := p.loc.ByToken(u.User)
+	return ok
+}
+
+// bindingOn returns the device's binding that lives on a flow.
+func (p *Proxy) bindingOn(id location.DeviceID, to *peer) (location.Binding, bool) {
+	dev, ok := p.loc.Device(id)
+	if !ok {
+		return location.Binding{}, false
+	}
+	for _, b := range dev.Bindings {
+		if b.Flow == to.flow.ID() {
+			return b, true
+		}
+	}
+	return location.Binding{}, false
+}

@@ -1,0 +1,103 @@
+package sipproxy
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sallyport/core/downstream"
+	"sallyport/core/upstream"
+)
+
+// A peer is the far end of a hop: one client's flow, or one connection to a
+// PBX. It is the sip.Connection of every transaction on that hop, so what is
+// sent to it goes down that flow or nowhere: nothing is ever dialled.
+type peer struct {
+	// Static after creation. Exactly one of flow and up is set.
+	flow *downstream.Flow
+	up   *upstream.Conn
+	txs  *txTable // a flow's own; that of all PBX connections otherwise
+	via  string   // transport in Via: TLS, WSS, TCP, UDP
+
+	mu   sync.Mutex
+	gone bool // guarded by mu
+}
+
+func (p *Proxy) flowPeer(f *downstream.Flow) *peer {
+	via, _ := f.Secure()
+	return &peer{flow: f, via: via, txs: &txTable{}}
+}
+
+func (p *Proxy) upPeer(c *upstream.Conn) *peer {
+	p.upMu.Lock()
+	defer p.upMu.Unlock()
+	if pe := p.ups[c]; pe != nil {
+		return pe
+	}
+	pe := &peer{up: c, via: c.Transport(), txs: p.upTxs}
+	p.ups[c] = pe
+	return pe
+}
+
+// name says who it is in logs, without an address.
+func (pe *peer) name() string {
+	if pe.flow != nil {
+		return pe.flow.ID()
+	}
+	return "upstream"
+}
+
+func (pe *peer) client() bool { return pe.flow != nil }
+
+func (pe *peer) remote() netip.AddrPort {
+	if pe.flow != nil {
+		return pe.flow.Info().Remote
+	}
+	return pe.up.Remote()
+}
+
+func (pe *peer) setGone() {
+	pe.mu.Lock()
+	defer pe.mu.Unlock()
+	pe.gone = true
+}
+
+func (pe *peer) isGone() bool {
+	pe.mu.Lock()
+	defer pe.mu.Unlock()
+	return pe.gone
+}
+
+// WriteMsg implements sip.Connection.
+func (pe *peer) WriteMsg(m sip.Message) error {
+	var b strings.Builder
+	b.Grow(1024 + len(m.Body()))
+	switch m := m.(type) {
+	case *sip.Request:
+		m.StringWrite(&b)
+	case *sip.Response:
+		m.StringWrite(&b)
+	default:
+		return fmt.Errorf("sip: cannot write a %T", m)
+	}
+	if pe.flow != nil {
+		return pe.flow.Send([]byte(b.String()))
+	}
+	return pe.up.Send([]byte(b.String()))
+}
+
+// LocalAddr implements sip.Connection; nothing reads it.
+func (pe *peer) LocalAddr() net.Addr { return &net.TCPAddr{} }
+
+// Ref implements sip.Connection. A hop's life is not counted in transactions.
+func (pe *peer) Ref(int) int { return 1 }
+
+// TryClose implements sip.Connection; see Ref.
+func (pe *peer) TryClose() (int, error) { return 1, nil }
+
+// Close implements sip.Connection; see Ref.
+func (pe *peer) Close() error { return nil }

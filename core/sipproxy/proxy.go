@@ -1,0 +1,308 @@
+package sipproxy
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sallyport/core/downstream"
+	"sallyport/core/liveness"
+	"sallyport/core/location"
+	"sallyport/core/registrar"
+	"sallyport/core/trace"
+	"sallyport/core/upstream"
+	"sallyport/core/wake"
+	"sallyport/tunnel"
+)
+
+// A Domain is one SIP domain that clients register in.
+type Domain struct {
+	// Name is the host part of its AORs, in lower case.
+	Name string
+	// Registrar answers for a stand-alone domain (decision 9). It is nil for
+	// a domain whose PBX keeps the truth.
+	Registrar *registrar.Registrar
+	// UpstreamExpires is asked of the PBX for each binding, so that a phone
+	// that sleeps stays registered there.
+	UpstreamExpires time.Duration
+}
+
+// Config is what the proxy is told. Zero values are not defaults.
+type Config struct {
+	// Core names this core, in bindings.
+	Core string
+	// Advertise is host:port at which PBXs reach us.
+	Advertise string
+	Domains   []Domain
+	// Window is how long a woken device may take to register.
+	Window time.Duration
+	// Ringback is 180 or 183, sent once a call has waited for RingbackAfter; 0 for none.
+	Ringback      int
+	RingbackAfter time.Duration
+	// ReconnectGrace is how long a device without token is waited for after its flow ended.
+	ReconnectGrace time.Duration
+	// PushEnabled is false when nothing is ever pushed (B14).
+	PushEnabled bool
+	// PushInForeground sends a VoIP push beside the INVITE to a device that is awake (B4).
+	PushInForeground bool
+	// Providers are the push providers with an app of ours: "apns", "fcm", "webpush".
+	Providers []string
+	// TokenKeys are the HMAC keys of our tokens, newest first.
+	TokenKeys [][]byte
+	// FlowTimer is granted to clients that use RFC 5626.
+	FlowTimer time.Duration
+}
+
+// A Waker is what the proxy needs of core/wake.
+type Waker interface {
+	CanCall(d wake.Device) bool
+	Call(ctx context.Context, d wake.Device, c wake.Call, obs wake.Observer) (wake.Outcome, error)
+	Announce(d wake.Device, c wake.Call, obs wake.Observer, done func(wake.Result)) (stop func())
+	Note(d wake.Device, n wake.Note, obs wake.Observer)
+	Registered(device, flow string)
+	Refused(device string)
+	Gone(device string)
+	Waking(device string) bool
+}
+
+// An Upstream reaches a domain's PBX.
+type Upstream interface {
+	Conn(ctx context.Context, domain string) (*upstream.Conn, error)
+}
+
+// Deps are the rooms the proxy works with.
+type Deps struct {
+	Location *location.Location
+	Waker    Waker
+	Traces   *trace.Recorder // nil: no traces
+	Log      *slog.Logger
+	Registry prometheus.Registerer
+}
+
+// Proxy is the SIP proxy. It is a downstream.Handler and an upstream.Handler.
+type Proxy struct {
+	// Static after New and Attach.
+	cfg           Config
+	advertiseHost string
+	advertisePort int
+	domains       map[string]*Domain
+	loc           *location.Location
+	waker         Waker
+	traces        *trace.Recorder
+	log           *slog.Logger
+	quiet         *slog.Logger // for sipgo, which logs whole messages
+	m             *metrics
+	flows         *downstream.Flows
+	up            Upstream
+	ctx           context.Context
+	stop          context.CancelFunc
+
+	txs    group // goroutines of transactions and legs
+	upTxs  *txTable
+	ghosts ghosts
+
+	upMu sync.Mutex
+	ups  map[*upstream.Conn]*peer // guarded by upMu
+
+	waitMu  sync.Mutex
+	waiting map[location.DeviceID]map[waiter]struct{} // guarded by waitMu
+
+	notes notes
+	short shortGrants
+}
+
+// A waiter is told when a device registers on a flow.
+type waiter interface{ flowUp(pe *peer) }
+
+// New returns a proxy. Before messages arrive, [Proxy.Attach] must have been
+// called; [Proxy.Run] must run.
+func New(cfg Config, d Deps) *Proxy {
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	p := &Proxy{
+		cfg: cfg, loc: d.Location, waker: d.Waker, traces: d.Traces,
+		log: d.Log.With("room", "sipproxy"), quiet: slog.New(slog.DiscardHandler),
+		m: newMetrics(d.Registry), ctx: ctx, stop: stop,
+		domains: make(map[string]*Domain), upTxs: &txTable{},
+		ups:     make(map[*upstream.Conn]*peer),
+		waiting: make(map[location.DeviceID]map[waiter]struct{}),
+	}
+	p.advertiseHost, p.advertisePort = splitHostPort(cfg.Advertise, 5060)
+	for _, dom := range cfg.Domains {
+		p.domains[strings.ToLower(dom.Name)] = &dom
+	}
+	return p
+}
+
+// Attach hands over the rooms that need the proxy as their handler.
+func (p *Proxy) Attach(flows *downstream.Flows, up Upstream) { p.flows, p.up = flows, up }
+
+// Run blocks until ctx ends, then ends every call that is being set up and
+// returns when nothing of the proxy runs any more.
+func (p *Proxy) Run(ctx context.Context) error {
+	<-ctx.Done()
+	p.stop()
+	p.txs.close()
+	p.upTxs.closeAll()
+	if p.flows != nil {
+		for _, f := range p.flows.All() {
+			if pe, ok := f.User().(*peer); ok {
+				pe.txs.closeAll()
+			}
+		}
+	}
+	p.txs.wait()
+	return nil
+}
+
+// Opened implements downstream.Handler. A flow that lived before this session
+// gets its bindings back, and thereby what it may do; one that has none is told
+// to come again, since nobody here knows it.
+func (p *Proxy) Opened(f *downstream.Flow) {
+	pe := p.flowPeer(f)
+	f.SetUser(pe)
+	if !f.Reopened() {
+		return
+	}
+	back := p.loc.Reattach(f.ID())
+	if len(back) == 0 {
+		f.Close(tunnel.CloseReconnect, "not known here, please register again")
+		return
+	}
+	for _, b := range back {
+		p.deviceUp(location.DeviceID{AOR: b.AOR, Instance: b.Instance}, pe)
+	}
+}
+
+// Changed implements downstream.Handler.
+func (p *Proxy) Changed(f *downstream.Flow) {
+	p.log.Debug("flow changed", "flow", f.ID(), "silent", f.Attention().Silent)
+}
+
+// Closed implements downstream.Handler: the devices on the flow are suspended
+// from now on, by derivation, and what was being sent to them has failed.
+func (p *Proxy) Closed(f *downstream.Flow, code tunnel.CloseCode, text string) {
+	ids := p.loc.Unflow(f.ID(), time.Now())
+	if pe, ok := f.User().(*peer); ok {
+		pe.txs.lose(pe)
+	}
+	p.log.Debug("flow closed", "flow", f.ID(), "reason", code.String(), "text", text, "devices", len(ids))
+}
+
+// watch registers w for the registrations of a device.
+func (p *Proxy) watch(id location.DeviceID, w waiter) (unwatch func()) {
+	p.waitMu.Lock()
+	defer p.waitMu.Unlock()
+	set := p.waiting[id]
+	if set == nil {
+		set = make(map[waiter]struct{})
+		p.waiting[id] = set
+	}
+	set[w] = struct{}{}
+	return func() {
+		p.waitMu.Lock()
+		defer p.waitMu.Unlock()
+		delete(set, w)
+		if len(set) == 0 && len(p.waiting[id]) == 0 {
+			delete(p.waiting, id)
+		}
+	}
+}
+
+// deviceUp frees whoever waits for the device: it can be reached on pe.
+func (p *Proxy) deviceUp(id location.DeviceID, pe *peer) {
+	p.waker.Registered(id.String(), pe.flow.ID())
+	p.waitMu.Lock()
+	ws := make([]waiter, 0, len(p.waiting[id]))
+	for w := range p.waiting[id] {
+		ws = append(ws, w)
+	}
+	p.waitMu.Unlock()
+	for _, w := range ws {
+		w.flowUp(pe)
+	}
+}
+
+// peerByID returns the hop of a live flow, or nil.
+func (p *Proxy) peerByID(flow string) *peer {
+	if flow == "" || p.flows == nil {
+		return nil
+	}
+	f := p.flows.Get(flow)
+	if f == nil {
+		return nil
+	}
+	pe, _ := f.User().(*peer)
+	return pe
+}
+
+// peerOf returns the hop of a device's newest flow, or nil.
+func (p *Proxy) peerOf(d location.Device) *peer { return p.peerByID(d.Flow()) }
+
+// State derives how a device can be reached now.
+func (p *Proxy) State(d location.Device) liveness.State {
+	f := liveness.Facts{
+		Pushable: p.cfg.PushEnabled && p.waker.CanCall(wakeDevice(d)),
+		Waking:   p.waker.Waking(d.ID.String()),
+		FlowLost: d.FlowLost(), Grace: p.cfg.ReconnectGrace,
+	}
+	if pe := p.peerOf(d); pe != nil {
+		a := pe.flow.Attention()
+		f.Flow, f.Inactive, f.KeepaliveLost, f.Unanswered = true, a.Inactive, a.Silent, a.Unanswered
+	}
+	return f.State(time.Now())
+}
+
+// wakeDevice is what core/wake needs to know of a device: its live tokens.
+func wakeDevice(d location.Device) wake.Device {
+	out := wake.Device{ID: d.ID.String(), Class: d.Class}
+	for _, t := range d.Tokens {
+		if t.Dead {
+			continue
+		}
+		out.Tokens = append(out.Tokens, wake.Token{
+			Provider: t.Provider, Kind: t.Kind, App: t.App, Param: t.Param, Value: t.Value,
+			Sandbox: t.Sandbox, Registered: t.Registered,
+		})
+	}
+	return out
+}
+
+// ringsByPush says whether the device's app shows a call as soon as the push
+// arrives, before any SIP: CallKit does, and must be told by SIP that it ended.
+func ringsByPush(d location.Device) bool {
+	for _, t := range d.Tokens {
+		if !t.Dead && t.Provider == "apns" {
+			return true
+		}
+	}
+	return false
+}
+
+// group is a WaitGroup that takes nobody in once it is closed.
+type group struct {
+	mu     sync.Mutex
+	closed bool
+	wg     sync.WaitGroup
+}
+
+// Go runs fn unless the group is closed.
+func (g *group) Go(fn func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.closed {
+		g.wg.Go(fn)
+	}
+}
+
+func (g *group) close() { g.mu.Lock(); g.closed = true; g.mu.Unlock() }
+func (g *group) wait()  { g.wg.Wait() }
+
+var _ sip.Connection = (*peer)(nil)

@@ -1,0 +1,277 @@
+package sipproxy
+
+import (
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sallyport/core/downstream"
+	"sallyport/core/location"
+	"sallyport/core/sipmsg"
+)
+
+// registerAnswered takes the PBX's final word on a REGISTER.
+func (p *Proxy) registerAnswered(reg *registration, res *sip.Response) {
+	switch {
+	case res.IsSuccess():
+		p.m.registers.WithLabelValues("accepted").Inc()
+		p.granted(reg, res)
+		p.accepted(reg, res)
+	case res.StatusCode == 401 || res.StatusCode == 407: // the client will try again (PN-12)
+		p.m.registers.WithLabelValues("challenged").Inc()
+		reg.st.respond(reg.st.back(res))
+	default:
+		p.m.registers.WithLabelValues("refused").Inc()
+		reg.st.respond(reg.st.back(res))
+		if !reg.fetch && !reg.star {
+			p.waker.Refused(reg.id.String())
+		}
+	}
+}
+
+// granted learns from a 2xx what the PBX now holds.
+func (p *Proxy) granted(reg *registration, res *sip.Response) {
+	switch {
+	case reg.fetch:
+	case reg.star:
+		for _, dev := range p.loc.Lookup(reg.aor) {
+			p.remove(dev.ID)
+		}
+	case reg.expires == 0:
+		p.bind(reg, 0, res)
+	default:
+		grant := p.grantOf(reg, res)
+		if asked := reg.dom.UpstreamExpires; grant < asked {
+			p.shortGrant(reg.dom.Name, asked, grant)
+		}
+		p.bind(reg, grant, res)
+	}
+}
+
+// grantOf is the expiry the PBX gave our contact.
+func (p *Proxy) grantOf(reg *registration, res *sip.Response) time.Duration {
+	contacts, _ := sipmsg.Contacts(res)
+	for _, c := range contacts {
+		if c.URI.User != reg.token {
+			continue
+		}
+		if s, ok := c.Expires(); ok {
+			return time.Duration(s) * time.Second
+		}
+	}
+	if n, err := strconv.Atoi(headerValue(res, "Expires")); err == nil && n > 0 {
+		return time.Duration(n) * time.Second
+	}
+	return min(reg.expires, defaultExpires)
+}
+
+// bind makes true what was accepted: the binding, its device and tokens, or
+// their removal.
+func (p *Proxy) bind(reg *registration, grant time.Duration, res *sip.Response) {
+	if reg.fetch {
+		return
+	}
+	if reg.expires == 0 || grant == 0 {
+		p.m.registers.WithLabelValues("removed").Inc()
+		if reg.star {
+			for _, dev := range p.loc.Lookup(reg.aor) {
+				p.remove(dev.ID)
+			}
+			return
+		}
+		p.unbind(reg)
+		return
+	}
+	now := time.Now()
+	flow := reg.st.from.flow
+	cseq := uint32(0)
+	if c := reg.st.req.CSeq(); c != nil {
+		cseq = c.SeqNo
+	}
+	reg.expires = min(reg.expires, grant)
+	b := location.Binding{
+		AOR: reg.aor, Instance: reg.id.Instance, RegID: reg.regID,
+		Contact: reg.contact.Raw, URI: reg.contact.URI.WithoutPush().String(),
+		CallID: headerValue(reg.st.req, "Call-ID"), CSeq: cseq, Token: reg.token,
+		Identities: associated(res), Flow: flow.ID(), Edge: downstream.Edge(flow.ID()), Core: p.cfg.Core,
+		Registered: now, Expires: now.Add(reg.expires), Granted: now, GrantEnds: now.Add(grant),
+		Transport: flow.Info().Transport, Public: flow.Info().Public,
+		UserAgent: headerValue(reg.st.req, "User-Agent"),
+	}
+	if err := p.loc.Bind(b, reg.tokens, reg.push.Class); err != nil {
+		p.log.Error("binding not kept", "aor", location.AOR(reg.aor), "err", err)
+	}
+}
+
+// unbind removes one registration of a device, and the device with the last.
+func (p *Proxy) unbind(reg *registration) {
+	p.loc.Unbind(reg.id, reg.regID)
+	if _, left := p.loc.Device(reg.id); !left {
+		p.notes.drop(reg.id)
+		p.waker.Gone(reg.id.String())
+	}
+}
+
+func (p *Proxy) remove(id location.DeviceID) {
+	p.loc.Remove(id)
+	p.notes.drop(id)
+	p.waker.Gone(id.String())
+}
+
+// associated are the identities the PBX accepted beside the AOR
+// (RFC 7315 §4.1).
+func associated(res *sip.Response) (ids []string) {
+	if res == nil {
+		return nil
+	}
+	for _, h := range res.GetHeaders("P-Associated-URI") {
+		for part := range strings.SplitSeq(h.Value(), ",") {
+			if na, err := sipmsg.ParseNameAddr(strings.TrimSpace(part)); err == nil && len(ids) < 16 {
+				ids = append(ids, na.URI.AOR())
+			}
+		}
+	}
+	return ids
+}
+
+// accepted answers the client with 2xx and then, in this order, frees who
+// waits for it: the INVITE that was held follows the 2xx on the same flow.
+func (p *Proxy) accepted(reg *registration, res *sip.Response) {
+	st := reg.st
+	out := sipmsg.Response(st.req, 200, "OK")
+	if res != nil {
+		out = st.back(res, "Contact", "Expires", "Feature-Caps", "Path", "Flow-Timer", "Require")
+	}
+	appendAll(out, p.boundContacts(reg, res))
+	if reg.push.Query || p.supports(reg.push.Provider) {
+		appendAll(out, p.featureCapsFor(reg.push))
+	}
+	if reg.outbound && reg.expires > 0 {
+		out.AppendHeader(sip.NewHeader("Require", "outbound"))
+		out.AppendHeader(sip.NewHeader("Flow-Timer", strconv.Itoa(int(p.cfg.FlowTimer/time.Second))))
+	}
+	out.SetBody(nil)
+	out.SetTransport(st.from.via)
+	st.respond(out)
+	if reg.fetch || reg.star || reg.expires == 0 {
+		return
+	}
+	p.deviceUp(reg.id, st.from)
+	p.deliverNotes(reg.id, st.from)
+}
+
+// boundContacts are the Contact values of a 2xx: the client's own first,
+// exactly as it sent it, then the others of its AOR without anybody's tokens.
+func (p *Proxy) boundContacts(reg *registration, res *sip.Response) (hs []sip.Header) {
+	if !reg.fetch && !reg.star && reg.expires > 0 {
+		na := reg.contact.NameAddr()
+		own := na.Raw
+		if na.Params.Has("expires") {
+			na.Params = na.Params.Without("expires")
+			own = na.String()
+		}
+		hs = append(hs, sip.NewHeader("Contact", own+";expires="+strconv.Itoa(int(reg.expires/time.Second))))
+	}
+	now := time.Now()
+	for _, dev := range p.loc.Lookup(reg.aor) {
+		for _, b := range dev.Bindings {
+			if b.ID() == reg.id && b.RegID == reg.regID || b.Expired(now) {
+				continue
+			}
+			hs = append(hs, otherContact(b, now))
+		}
+	}
+	if res == nil {
+		return hs
+	}
+	for _, h := range res.GetHeaders("Contact") { // of clients that did not come through us
+		na, err := sipmsg.ParseNameAddr(h.Value())
+		if err != nil {
+			continue
+		}
+		if _, _, ours := p.loc.ByToken(na.URI.User); ours || na.URI.User == reg.token {
+			continue
+		}
+		hs = append(hs, h)
+	}
+	return hs
+}
+
+func otherContact(b location.Binding, now time.Time) sip.Header {
+	v := "<" + b.URI + ">;expires=" + strconv.Itoa(int(b.Expires.Sub(now)/time.Second))
+	if strings.HasPrefix(b.Instance, "urn:") {
+		v += `;+sip.instance="<` + b.Instance + `>"`
+	}
+	if b.RegID > 0 {
+		v += ";reg-id=" + strconv.Itoa(b.RegID)
+	}
+	return sip.NewHeader("Contact", v)
+}
+
+// supports says whether pushes for a provider can be sent at all.
+func (p *Proxy) supports(provider string) bool {
+	for _, s := range p.cfg.Providers {
+		if s == provider && provider != "" {
+			return p.cfg.PushEnabled
+		}
+	}
+	return false
+}
+
+func featureCaps(provider string) sip.Header {
+	return sip.NewHeader("Feature-Caps", `*;+sip.pns="`+provider+`"`)
+}
+
+// featureCapsFor answers a push query (RFC 8599 §4.1.2), or a registration
+// with push, with the providers we serve.
+func (p *Proxy) featureCapsFor(push sipmsg.PushParams) (hs []sip.Header) {
+	if push.Provider != "" {
+		if p.supports(push.Provider) {
+			hs = append(hs, featureCaps(push.Provider))
+		}
+		return hs
+	}
+	for _, s := range p.cfg.Providers {
+		if p.supports(s) {
+			hs = append(hs, featureCaps(s))
+		}
+	}
+	return hs
+}
+
+// shortGrants remembers for which domains a short grant was said.
+type shortGrants struct {
+	mu    sync.Mutex
+	grant map[string]time.Duration
+}
+
+// shortGrant says, once a domain, that its PBX forgets phones too early.
+func (p *Proxy) shortGrant(domain string, asked, grant time.Duration) {
+	p.short.mu.Lock()
+	_, said := p.short.grant[domain]
+	if p.short.grant == nil {
+		p.short.grant = make(map[string]time.Duration)
+	}
+	p.short.grant[domain] = grant
+	p.short.mu.Unlock()
+	if !said {
+		p.log.Warn("the PBX grants less than upstream_expires: a phone that sleeps longer cannot be called; "+
+			"raise the PBX's maximum registration expiry (Kamailio registrar max_expires, Asterisk maximum_expiration)",
+			"domain", domain, "asked", asked, "granted", grant)
+	}
+}
+
+// ShortGrants returns the last expiry granted by each PBX that gives less than
+// it was asked for, by domain.
+func (p *Proxy) ShortGrants() map[string]time.Duration {
+	p.short.mu.Lock()
+	defer p.short.mu.Unlock()
+	out := make(map[string]time.Duration, len(p.short.grant))
+	for k, v := range p.short.grant {
+		out[k] = v
+	}
+	return out
+}

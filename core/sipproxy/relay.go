@@ -1,0 +1,127 @@
+package sipproxy
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// tryingAfter is when a request other than INVITE gets a 100: the time by
+// which its sender's Timer E has reached T2 (RFC 4320 §4.1).
+const tryingAfter = 3500 * time.Millisecond
+
+// dialPatience bounds the wait for a connection to the PBX.
+const dialPatience = 5 * time.Second
+
+// toPBX sends a request to the PBX of a domain. make is called with the hop.
+func (p *Proxy) toPBX(st *serverTx, domain string, make func(*peer) *sip.Request) {
+	if st.req.IsInvite() {
+		st.reply(100, "")
+	}
+	send := func(pe *peer) {
+		if st.req.IsInvite() {
+			p.start(st, nil, &plain{to: pe, req: make(pe)})
+			return
+		}
+		p.relay(st, pe, make(pe))
+	}
+	p.withPBX(domain, send, func(err error) { p.unreachable(st, domain, err) })
+}
+
+// withPBX calls use with a live connection to the domain's PBX: at once if
+// there is one, so that the order of a flow's requests is kept, else as soon
+// as it is dialled.
+func (p *Proxy) withPBX(domain string, use func(*peer), fail func(error)) {
+	if pe := p.livePBX(domain); pe != nil {
+		use(pe)
+		return
+	}
+	p.txs.Go(func() {
+		ctx, cancel := context.WithTimeout(p.ctx, dialPatience)
+		defer cancel()
+		c, err := p.up.Conn(ctx, domain)
+		if err != nil {
+			fail(err)
+			return
+		}
+		use(p.upPeer(c))
+	})
+}
+
+// livePBX returns a connection that is up, or nil; it never waits.
+func (p *Proxy) livePBX(domain string) *peer {
+	if p.up == nil {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(p.ctx)
+	cancel()
+	c, err := p.up.Conn(ctx, domain)
+	if err != nil {
+		return nil
+	}
+	return p.upPeer(c)
+}
+
+// unreachable answers for a PBX that cannot be reached: come back soon.
+func (p *Proxy) unreachable(st *serverTx, domain string, err error) {
+	p.log.Warn("upstream unreachable", "domain", domain, "err", err)
+	st.reply(503, "", sip.NewHeader("Retry-After", "5"))
+}
+
+// relay forwards a request other than INVITE and its answers. There is no 408
+// for it, ever, and no 100 before 3.5 s (RFC 4320).
+func (p *Proxy) relay(st *serverTx, to *peer, out *sip.Request) {
+	p.relayHeard(st, to, out, func(res *sip.Response) { st.respond(st.back(res, p.dropFrom(to)...)) })
+}
+
+// relayHeard is relay with another use for the final response.
+func (p *Proxy) relayHeard(st *serverTx, to *peer, out *sip.Request, final func(*sip.Response)) {
+	trying := time.AfterFunc(tryingAfter, func() {
+		if st.answered() == 0 {
+			st.reply(100, "")
+		}
+	})
+	hear := func(res *sip.Response) {
+		if res.StatusCode >= 200 {
+			trying.Stop()
+			final(res)
+		} else if res.StatusCode > 100 {
+			st.respond(st.back(res, p.dropFrom(to)...))
+		}
+	}
+	end := func(err error) {
+		trying.Stop()
+		if err == nil || st.answered() != 0 {
+			return
+		}
+		if errors.Is(err, sip.ErrTransactionTimeout) {
+			st.tx.Terminate()
+			return
+		}
+		st.reply(p.lostStatus(st, to), "")
+	}
+	if _, err := p.request(to, out, hear, end); err != nil {
+		trying.Stop()
+		p.log.Info("request not sent", "to", to.name(), "method", string(out.Method), "err", err)
+		st.reply(p.lostStatus(st, to), "")
+	}
+}
+
+// lostStatus is what a lost hop means for the requester: a device that went
+// away is 480, a PBX that did is our 503 and leaves as 500 (RFC 3261 §16.7 6).
+func (p *Proxy) lostStatus(_ *serverTx, to *peer) int {
+	if to.client() {
+		return 480
+	}
+	return 500
+}
+
+// dropFrom names the response headers that may not pass from a hop.
+func (p *Proxy) dropFrom(to *peer) []string {
+	if to.client() {
+		return assertedByClients
+	}
+	return nil
+}

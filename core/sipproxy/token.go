@@ -1,0 +1,113 @@
+package sipproxy
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base32"
+	"strconv"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sallyport/core/location"
+)
+
+// tokenLen is the length of our tokens: 130 bits of an HMAC.
+const tokenLen = 26
+
+var tokenText = base32.NewEncoding(alphabet).WithPadding(base32.NoPadding)
+
+// token derives the name of an instance's binding towards the PBX. It is the
+// same each time the instance registers, so that the PBX replaces the contact
+// and never forks twice to one phone (decision 11), and it tells nobody whose
+// it is.
+func (p *Proxy) token(aor, instance string, regID int) string {
+	mac := hmac.New(sha256.New, p.cfg.TokenKeys[0])
+	for _, s := range []string{aor, instance, strconv.Itoa(regID)} {
+		mac.Write([]byte(s))
+		mac.Write([]byte{0})
+	}
+	return tokenText.EncodeToString(mac.Sum(nil))[:tokenLen]
+}
+
+// contactURI is what the PBX calls for a binding.
+func (p *Proxy) contactURI(token, transport string) string {
+	uri := "sip:" + token + "@" + p.cfg.Advertise
+	if t := strings.ToLower(transport); t == "tcp" {
+		uri += ";transport=tcp"
+	}
+	return uri
+}
+
+// recordRoutes are the two values that keep us in a dialog, each in a header
+// of its own (RFC 5658): the first is nearest the next hop. Towards the PBX
+// it is our address, towards a client the edge it is connected to.
+func (p *Proxy) recordRoutes(next, prev hopName) []sip.Header {
+	return []sip.Header{
+		sip.NewHeader("Record-Route", "<"+next.uri+";lr>"),
+		sip.NewHeader("Record-Route", "<"+prev.uri+";lr>"),
+	}
+}
+
+// hopName is how one side of a dialog names us.
+type hopName struct{ uri string }
+
+func (p *Proxy) towardsPBX(token, transport string) hopName {
+	return hopName{"sip:" + token + "@" + p.cfg.Advertise + ";transport=" + strings.ToLower(transport)}
+}
+
+func towardsClient(token string, pe *peer) hopName {
+	_, uri := pe.flow.Secure()
+	return hopName{"sip:" + token + "@" + pe.flow.Info().Public + ";transport=" + uri}
+}
+
+// route is what the Route headers of a request say about us.
+type route struct {
+	tokens []location.DeviceID // instances named by our own values, in order
+	bad    bool                // a value names our host with a token that is not ours
+	bare   bool                // a value names us without a token: an outbound proxy setting
+	rest   []sip.Header        // what follows our own values
+}
+
+// ownRoutes takes our own values off the top of the Route set (RFC 3261 §16.4).
+func (p *Proxy) ownRoutes(from *peer, req *sip.Request) route {
+	var r route
+	hs := req.GetHeaders("Route")
+	for i, h := range hs {
+		rh, ok := h.(*sip.RouteHeader)
+		if !ok {
+			r.rest = hs[i:]
+			return r
+		}
+		user := rh.Address.User
+		if user != "" {
+			if dev, _, ok := p.loc.ByToken(user); ok {
+				r.tokens = append(r.tokens, dev.ID)
+				continue
+			}
+		}
+		if !p.isOurs(from, &rh.Address) {
+			r.rest = hs[i:]
+			return r
+		}
+		if user == "" {
+			r.bare = true
+		} else {
+			r.bad = true
+		}
+	}
+	return r
+}
+
+// isOurs says whether a URI's host and port are an address of ours, as the
+// sender knows it.
+func (p *Proxy) isOurs(from *peer, u *sip.Uri) bool {
+	if strings.EqualFold(u.Host, p.advertiseHost) && (u.Port == p.advertisePort || u.Port == 0 && p.advertisePort == 5060) {
+		return true
+	}
+	if !from.client() {
+		return false
+	}
+	host, port := splitHostPort(from.flow.Info().Public, 0)
+	return strings.EqualFold(u.Host, host) && (u.Port == port || u.Port == 0)
+}
