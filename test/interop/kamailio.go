@@ -1,0 +1,140 @@
+package interop
+
+import (
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"text/template"
+	"time"
+)
+
+//go:embed kamailio.cfg
+var kamailioConfig string
+
+// KamailioConfig is what a test wants of its PBX.
+type KamailioConfig struct {
+	// Domain is the one it serves and the digest realm; empty means "example.com".
+	Domain string
+	// Users are the names and passwords it registers.
+	Users map[string]string
+	// MaxExpires bounds a grant, in seconds; 0 means no bound.
+	MaxExpires int
+}
+
+// Kamailio is a running PBX.
+type Kamailio struct {
+	*Process
+	Domain string
+	// Addr is its HOST:PORT, for TCP and UDP.
+	Addr string
+	dir  string
+}
+
+// StartKamailio runs a PBX until t ends.
+func StartKamailio(t testing.TB, cfg KamailioConfig) *Kamailio {
+	t.Helper()
+	path := Need(t, "kamailio")
+	if cfg.Domain == "" {
+		cfg.Domain = "example.com"
+	}
+	port := FreePort(t)
+	k := &Kamailio{Domain: cfg.Domain, Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), dir: tempDir(t)}
+	var text strings.Builder
+	if err := template.Must(template.New("kamailio.cfg").Parse(kamailioConfig)).Execute(&text, struct {
+		KamailioConfig
+		Port int
+		Dir  string
+	}{cfg, port, k.dir}); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(k.dir, "kamailio.cfg")
+	writeFile(t, file, text.String())
+	k.Process = launch(t, spec{
+		name: "kamailio", path: path, dir: k.dir,
+		// -DD: stay in the foreground, yet with workers.
+		args: []string{"-f", file, "-DD", "-E", "-Y", k.dir, "-w", k.dir, "-m", "64", "-M", "8"},
+	})
+	k.until(t, k.ping)
+	return k
+}
+
+// ping asks the PBX for its abilities over UDP.
+func (k *Kamailio) ping() error {
+	c, err := net.Dial("udp", k.Addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(200 * time.Millisecond))
+	if _, err := fmt.Fprintf(c, "OPTIONS sip:%s SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bKping%d;rport\r\nFrom: <sip:ping@test.invalid>;tag=1\r\nTo: <sip:%s>\r\nCall-ID: ping-%d\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 5\r\nContent-Length: 0\r\n\r\n",
+		k.Domain, c.LocalAddr(), time.Now().UnixNano(), k.Domain, time.Now().UnixNano()); err != nil {
+		return err
+	}
+	buf := make([]byte, 2048)
+	n, err := c.Read(buf)
+	if err == nil && !strings.HasPrefix(string(buf[:n]), "SIP/2.0 200 ") {
+		err = errors.New("answered " + strings.SplitN(string(buf[:n]), "\r\n", 2)[0])
+	}
+	return err
+}
+
+// Contacts returns what a user is registered with, as the PBX itself says.
+func (k *Kamailio) Contacts(t testing.TB, user string) []string {
+	t.Helper()
+	var dump struct {
+		Result struct {
+			Domains []struct {
+				Domain struct {
+					AoRs []struct {
+						Info struct {
+							AoR      string
+							Contacts []struct{ Contact struct{ Address string } }
+						}
+					}
+				}
+			}
+		}
+	}
+	k.rpc(t, "ul.dump", &dump)
+	var all []string
+	for _, d := range dump.Result.Domains {
+		for _, a := range d.Domain.AoRs {
+			for _, c := range a.Info.Contacts {
+				if a.Info.AoR == user {
+					all = append(all, c.Contact.Address)
+				}
+			}
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// rpc calls the PBX over its control socket.
+func (k *Kamailio) rpc(t testing.TB, method string, into any) {
+	t.Helper()
+	here := filepath.Join(k.dir, fmt.Sprintf("c%d", time.Now().UnixNano()))
+	c, err := net.DialUnix("unixgram", &net.UnixAddr{Name: here, Net: "unixgram"}, &net.UnixAddr{Name: filepath.Join(k.dir, "rpc"), Net: "unixgram"})
+	if err != nil {
+		t.Fatalf("kamailio %s: %v", method, err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	buf := make([]byte, 64<<10)
+	if _, err = fmt.Fprintf(c, `{"jsonrpc":"2.0","method":%q,"id":1}`, method); err == nil {
+		var n int
+		if n, err = c.Read(buf); err == nil {
+			err = json.Unmarshal(buf[:n], into)
+		}
+	}
+	if err != nil {
+		t.Fatalf("kamailio %s: %v", method, err)
+	}
+}

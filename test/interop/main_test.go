@@ -1,0 +1,39 @@
+package interop
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"sallyport/test/phone"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// within bounds one story.
+func within(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+var users = map[string]string{"alice": "secret-a", "bob": "secret-b"}
+
+// desk is a phone of ours inside, directly at the PBX.
+func desk(t *testing.T, k *Kamailio, user string) *phone.Phone {
+	t.Helper()
+	p := phone.New(phone.Config{AOR: "sip:" + user + "@" + k.Domain, Password: users[user], Transport: phone.TCP, Addr: k.Addr})
+	must(t, p.Connect(t.Context()))
+	t.Cleanup(p.Close)
+	return p
+}
