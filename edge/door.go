@@ -1,0 +1,299 @@
+package edge
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"sallyport/edge/admission"
+	"sallyport/edge/flow"
+	"sallyport/edge/transport"
+	"sallyport/tunnel"
+)
+
+// door is one public listener.
+type door struct {
+	name     string
+	listener net.Listener
+	public   string      // host:port that clients see
+	tls      *tls.Config // nil on http
+	enter    func(ctx context.Context, d *door, g *guest)
+}
+
+// guest is a client between accept and its first message.
+type guest struct {
+	conn  net.Conn
+	pass  *admission.Pass
+	since time.Time
+}
+
+// open opens every listener, or none.
+func (s *Server) open() (doors []*door, inner net.Listener, err error) {
+	defer func() {
+		if err != nil {
+			for _, d := range doors {
+				_ = d.listener.Close()
+			}
+		}
+	}()
+	p := s.cfg.Public
+	plan := []struct {
+		name, addr, advertise string
+		protocols             []string // by ALPN; nil: whatever the client offers is ignored
+		enter                 func(context.Context, *door, *guest)
+	}{
+		{"https", p.HTTPS, p.AdvertiseHTTPS, []string{"http/1.1", "sip"}, s.enterHTTPS},
+		{"sips", p.SIPS, p.AdvertiseSIPS, nil, s.enterSIPS},
+		{"http", p.HTTP, "", nil, s.enterHTTP},
+	}
+	for _, d := range plan {
+		if d.addr == "" {
+			continue
+		}
+		l, err := s.listen("public."+d.name, d.addr)
+		if err != nil {
+			return doors, nil, err
+		}
+		made := &door{name: d.name, listener: l, enter: d.enter, public: d.advertise}
+		if made.public == "" {
+			made.public = s.reachable(l.Addr())
+		}
+		if d.name != "http" {
+			made.tls = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.public.GetCertificate, NextProtos: d.protocols}
+		}
+		doors = append(doors, made)
+	}
+	if p.XMPPS != "" {
+		s.log.Info("listener left closed: this version carries no XMPP", "listener", "xmpps", "addr", p.XMPPS)
+	}
+	l, err := s.listen("tunnel.listen", s.cfg.Tunnel.Listen)
+	if err != nil {
+		return doors, nil, err
+	}
+	s.note(doors, l)
+	return doors, allowed(l, s.cfg.Tunnel.Allow), nil
+}
+
+func (s *Server) listen(key, addr string) (net.Listener, error) {
+	l, err := s.deps.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return l, nil
+}
+
+func (s *Server) note(doors []*door, inner net.Listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range doors {
+		s.addrs[d.name] = d.listener.Addr()
+	}
+	s.addrs["tunnel"] = inner.Addr()
+}
+
+// reachable is the public host:port of a listener on addr.
+func (s *Server) reachable(addr net.Addr) string {
+	_, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return s.cfg.Public.Hostname
+	}
+	return net.JoinHostPort(s.cfg.Public.Hostname, port)
+}
+
+// welcome accepts guests at all doors, until the function returned is called:
+// it closes them, sends away who is still in the doorway, and waits for both.
+func (s *Server) welcome(ctx context.Context, doors []*door) (closeDoor func()) {
+	open, shut := context.WithCancel(ctx)
+	var accepting, entering sync.WaitGroup
+	for _, d := range doors {
+		accepting.Go(func() {
+			_ = s.transport.Accept(open, d.listener, func(c net.Conn) {
+				if g := s.admit(d, c); g != nil {
+					entering.Go(func() { d.enter(open, d, g) })
+				}
+			})
+		})
+	}
+	return func() {
+		shut()
+		for _, d := range doors {
+			_ = d.listener.Close()
+		}
+		accepting.Wait()
+		entering.Wait()
+	}
+}
+
+// admit asks for a pass before anything is spent on a connection.
+func (s *Server) admit(d *door, c net.Conn) *guest {
+	remote := transport.RemoteOf(c)
+	pass, why := s.gate.Enter(remote.Addr())
+	if pass == nil {
+		s.log.Debug("client refused", "listener", d.name, "remote", transport.Redacted(remote.Addr()), "reason", string(why))
+		_ = c.Close()
+		return nil
+	}
+	return &guest{conn: c, pass: pass, since: time.Now()}
+}
+
+// refuse ends a guest that got no further than the doorway.
+func (s *Server) refuse(d *door, g *guest, why admission.Reason, err error) {
+	s.gate.Refuse(why)
+	s.log.Debug("client refused", "listener", d.name,
+		"remote", transport.Redacted(transport.RemoteOf(g.conn).Addr()), "reason", string(why), "err", err)
+	_ = g.conn.Close()
+	g.pass.Leave()
+}
+
+// handshake ends TLS; nil when the guest was refused.
+func (s *Server) handshake(ctx context.Context, d *door, g *guest) *tls.Conn {
+	err := transport.Tune(g.conn, s.cfg.Public.TCPUserTimeout.Duration)
+	var secure *tls.Conn
+	if err == nil {
+		secure, err = s.transport.Handshake(ctx, g.conn, d.tls, s.cfg.Limits.HandshakeTimeout.Duration)
+	}
+	switch {
+	case err == nil:
+		return secure
+	case ctx.Err() != nil:
+		s.refuse(d, g, admission.ShuttingDown, ctx.Err())
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		s.refuse(d, g, admission.TooSlow, err)
+	default:
+		s.refuse(d, g, admission.Handshake, err)
+	}
+	return nil
+}
+
+// enterSIPS is SIP over TLS.
+func (s *Server) enterSIPS(ctx context.Context, d *door, g *guest) {
+	if secure := s.handshake(ctx, d, g); secure != nil {
+		s.seatStream(d, g, secure)
+	}
+}
+
+// enterHTTPS is SIP over TLS where ALPN says so, otherwise WebSocket.
+func (s *Server) enterHTTPS(ctx context.Context, d *door, g *guest) {
+	secure := s.handshake(ctx, d, g)
+	switch {
+	case secure == nil:
+	case secure.ConnectionState().NegotiatedProtocol == "sip":
+		s.seatStream(d, g, secure)
+	default:
+		s.seatWebSocket(ctx, d, g, secure)
+	}
+}
+
+// enterHTTP sends every guest to https.
+func (s *Server) enterHTTP(ctx context.Context, _ *door, g *guest) {
+	defer context.AfterFunc(ctx, func() { _ = g.conn.Close() })()
+	defer g.pass.Leave()
+	s.transport.Redirect(g.conn, s.httpsHost(), s.cfg.Limits.HandshakeTimeout.Duration)
+}
+
+// httpsHost is where the redirect leads.
+func (s *Server) httpsHost() string {
+	public := s.cfg.Public.AdvertiseHTTPS
+	if addr := s.Addr("https"); public == "" && addr != nil {
+		public = s.reachable(addr)
+	}
+	if host, port, err := net.SplitHostPort(public); err == nil && port == "443" {
+		return host
+	}
+	return public
+}
+
+func (s *Server) seatStream(d *door, g *guest, secure *tls.Conn) {
+	if !s.relay.Ready() {
+		_ = secure.Close()
+		s.refuse(d, g, admission.NoCore, tunnel.ErrNoCore)
+		return
+	}
+	s.relay.Serve(s.transport.Stream(secure), flow.TLS, d.info(g, secure, "tls"), g.pass)
+}
+
+func (s *Server) seatWebSocket(ctx context.Context, d *door, g *guest, secure *tls.Conn) {
+	stop := context.AfterFunc(ctx, func() { _ = g.conn.Close() })
+	conn, asked, err := s.transport.WebSocket(secure, transport.Upgrade{
+		Origins: s.cfg.Public.Origins, Timeout: s.cfg.Limits.HandshakeTimeout.Duration,
+		Ready: s.relay.Ready, RetryAfter: retryAfter,
+	})
+	stop()
+	if err != nil {
+		s.refuse(d, g, whyDenied(err), err)
+		return
+	}
+	info := d.info(g, secure, "wss")
+	info.Host, info.Path, info.Origin, info.Subprotocol = asked.Host, asked.Path, asked.Origin, asked.Subprotocol
+	s.relay.Serve(conn, flow.WSS, info, g.pass)
+}
+
+// info is what the core is told of a guest.
+func (d *door) info(g *guest, secure *tls.Conn, kind string) tunnel.Info {
+	state := secure.ConnectionState()
+	return tunnel.Info{
+		Service: "sip", Transport: kind, Remote: transport.RemoteOf(g.conn), Public: d.public,
+		SNI: state.ServerName, TLSVersion: state.Version, Since: g.since,
+	}
+}
+
+// denied counts refused upgrades under their reasons.
+var denied = map[transport.Denied]admission.Reason{
+	transport.DeniedTimeout:     admission.TooSlow,
+	transport.DeniedHTTP:        admission.HTTP,
+	transport.DeniedPath:        admission.NotFound,
+	transport.DeniedOrigin:      admission.Origin,
+	transport.DeniedSubprotocol: admission.Subprotocol,
+	transport.DeniedNotReady:    admission.NoCore,
+}
+
+// whyDenied is the reason of a refused upgrade.
+func whyDenied(err error) admission.Reason {
+	var no *transport.Refusal
+	if errors.As(err, &no) {
+		return denied[no.Why]
+	}
+	return admission.HTTP
+}
+
+// only lets through connections from some networks.
+type only struct {
+	net.Listener
+	from []netip.Prefix
+}
+
+// allowed restricts l to the CIDRs given, which were checked; none: to none.
+func allowed(l net.Listener, cidrs []string) net.Listener {
+	if len(cidrs) == 0 {
+		return l
+	}
+	o := &only{Listener: l}
+	for _, c := range cidrs {
+		if p, err := prefix(c); err == nil {
+			o.from = append(o.from, p)
+		}
+	}
+	return o
+}
+
+func (o *only) Accept() (net.Conn, error) {
+	for {
+		c, err := o.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		addr := transport.RemoteOf(c).Addr()
+		for _, p := range o.from {
+			if p.Contains(addr) {
+				return c, nil
+			}
+		}
+		_ = c.Close()
+	}
+}

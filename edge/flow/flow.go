@@ -1,0 +1,243 @@
+package flow
+
+import (
+	"bytes"
+	"context"
+	"sync"
+	"time"
+
+	"sallyport/edge/transport"
+)
+
+// Flow is one client connection (RFC 5626 §2.1).
+//
+//	            signs of life stop             and are heard again
+//	live ──────────────────────────▶ silent ───────────────────────▶ live
+//	  └──────────── End, once ──────────┴──▶ ended
+//
+// A goroutine reads (or whatever the transport does instead), and one writes
+// while there is something to write; a flow at rest has no writer.
+type Flow struct {
+	// Static after New; owner is set by Start.
+	table  *Table
+	conn   transport.Conn
+	kind   Kind
+	owner  Owner
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	// Guarded by mu.
+	mu       sync.Mutex
+	queue    [][]byte
+	queued   int // bytes in queue and in the hands of the writer
+	writing  bool
+	pong     bool // an answer to a keep-alive is due
+	ended    bool
+	last     *ending // end with this once the queue is empty
+	silent   bool
+	missed   int       // pongs in a row
+	heard    time.Time // the last sign of life
+	watching bool      // watch is due to look again
+	watch    *time.Timer
+
+	// tell lets one goroutine at a time call owner.Silent, with what is true
+	// then: two changes in quick succession are not told in the wrong order.
+	tell sync.Mutex
+	told bool
+}
+
+// ending is why a flow ends.
+type ending struct {
+	reason transport.Reason
+	text   string
+}
+
+// Start begins to read, and to ask for signs of life where the transport can.
+// No other method may be called before.
+func (f *Flow) Start(owner Owner) {
+	t := f.table
+	f.mu.Lock()
+	f.owner = owner
+	f.heard = time.Now()
+	t.running.Add(1) // until Ended
+	t.add(f)
+	if f.kind == WSS && t.cfg.WSPing > 0 {
+		f.watchIn(t.cfg.WSPing)
+	}
+	f.mu.Unlock()
+	f.conn.Start((*receiver)(f))
+}
+
+// Kind is how the client is connected.
+func (f *Flow) Kind() Kind { return f.kind }
+
+// Send queues one message for the client and never blocks. It keeps no
+// reference to p. More than Config.MaxQueue ends the flow as a slow consumer.
+func (f *Flow) Send(p []byte) {
+	f.mu.Lock()
+	if f.ended || f.last != nil {
+		f.mu.Unlock()
+		return
+	}
+	if f.queued+len(p) > f.table.cfg.MaxQueue {
+		f.mu.Unlock()
+		f.End(transport.SlowConsumer, "too much waits to be sent")
+		return
+	}
+	f.queue = append(f.queue, bytes.Clone(p))
+	f.queued += len(p)
+	f.wakeWriter()
+	f.mu.Unlock()
+}
+
+// Finish ends the flow once what was given to Send before is written.
+func (f *Flow) Finish(r transport.Reason, text string) {
+	f.mu.Lock()
+	if f.writing && !f.ended {
+		if f.last == nil {
+			f.last = &ending{r, text}
+		}
+		f.mu.Unlock()
+		return
+	}
+	f.mu.Unlock()
+	f.End(r, text)
+}
+
+// End ends the flow now: its owner is told, and the client, behind the back of
+// the caller. Only the first call counts.
+func (f *Flow) End(r transport.Reason, text string) {
+	f.mu.Lock()
+	if f.ended {
+		f.mu.Unlock()
+		return
+	}
+	f.ended = true
+	f.queue = nil
+	if f.watch != nil {
+		f.watch.Stop()
+	}
+	f.table.running.Add(1) // under mu, while the reader's count is still held
+	f.mu.Unlock()
+	f.cancel()
+	f.owner.Ended(r, text)
+	f.table.remove(f, r)
+	go func() {
+		defer f.table.running.Done()
+		f.conn.Close(r)
+	}()
+}
+
+// wakeWriter sees to it that somebody writes. f.mu is held.
+func (f *Flow) wakeWriter() {
+	if f.writing || f.ended {
+		return
+	}
+	f.writing = true
+	f.table.running.Add(1)
+	go f.write()
+}
+
+// write sends what waits and ends when nothing does.
+func (f *Flow) write() {
+	defer f.table.running.Done()
+	for {
+		p, pong, more := f.next()
+		if !more {
+			return
+		}
+		var err error
+		if pong {
+			err = f.conn.Pong()
+		} else {
+			err = f.conn.Write(p)
+		}
+		if err != nil {
+			f.End(transport.ReasonOf(err), err.Error())
+			continue // to see that it ended
+		}
+		if !pong {
+			f.written(len(p))
+		}
+	}
+}
+
+// next takes what is to be written next, or says that nothing is.
+func (f *Flow) next() (p []byte, pong, more bool) {
+	f.mu.Lock()
+	var last *ending
+	defer func() {
+		f.mu.Unlock()
+		if last != nil {
+			f.End(last.reason, last.text)
+		}
+	}()
+	switch {
+	case f.ended:
+		f.writing = false
+		return nil, false, false
+	case f.pong:
+		f.pong = false
+		return nil, true, true
+	case len(f.queue) > 0:
+		p = f.queue[0]
+		if f.queue = f.queue[1:]; len(f.queue) == 0 {
+			f.queue = nil
+		}
+		return p, false, true
+	default:
+		f.writing, last = false, f.last
+		return nil, false, false
+	}
+}
+
+func (f *Flow) written(n int) {
+	f.mu.Lock()
+	f.queued -= n
+	over := f.ended
+	f.mu.Unlock()
+	f.table.metrics.moved(down, n)
+	if !over {
+		f.owner.Written(n)
+	}
+}
+
+// receiver is the side of a flow that its transport sees.
+type receiver Flow
+
+// Message counts as a sign of life and goes to the owner.
+func (r *receiver) Message(p []byte) error {
+	f := (*Flow)(r)
+	f.hear(false)
+	if f.ctx.Err() != nil {
+		return f.ctx.Err()
+	}
+	f.table.metrics.moved(up, len(p))
+	return f.owner.Message(f.ctx, p)
+}
+
+// KeepAlive is answered behind what waits already; answers that are due at the
+// same time are one, so that a flood of questions queues nothing.
+func (r *receiver) KeepAlive() {
+	f := (*Flow)(r)
+	f.hear(f.kind == TLS)
+	f.mu.Lock()
+	f.pong = true
+	f.wakeWriter()
+	f.mu.Unlock()
+}
+
+// Alive is a sign of life and nothing else.
+func (r *receiver) Alive() { (*Flow)(r).hear(false) }
+
+// Ended is the end of reading, whoever caused it.
+func (r *receiver) Ended(err error) {
+	f := (*Flow)(r)
+	reason := transport.ReasonOf(err)
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	f.End(reason, text)
+	f.table.running.Done()
+}

@@ -1,0 +1,124 @@
+package transport
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// answer writes a refusal and closes: nothing is served twice on a connection.
+func answer(c net.Conn, no *Refusal, retryAfter func() time.Duration) {
+	if no.Status != 0 {
+		h := make(http.Header)
+		switch no.Status {
+		case http.StatusServiceUnavailable:
+			if retryAfter != nil {
+				seconds := (retryAfter() + time.Second - 1) / time.Second
+				h.Set("Retry-After", strconv.Itoa(int(seconds)))
+			}
+		case http.StatusMethodNotAllowed:
+			h.Set("Allow", http.MethodGet)
+		case http.StatusUpgradeRequired:
+			h.Set("Upgrade", "websocket")
+			h.Set("Sec-WebSocket-Version", "13")
+		}
+		text := http.StatusText(no.Status)
+		if no.Why != DeniedHTTP || no.Status != http.StatusBadRequest {
+			text = no.Err.Error()
+		}
+		writeAnswer(c, no.Status, h, text+"\n")
+	}
+	_ = c.Close()
+}
+
+// writeAnswer writes one whole HTTP response, the last on its connection.
+func writeAnswer(w io.Writer, status int, h http.Header, body string) {
+	h.Set("Connection", "close")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if body != "" {
+		h.Set("Content-Type", "text/plain; charset=utf-8")
+		h.Set("X-Content-Type-Options", "nosniff")
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\n", status, http.StatusText(status))
+	_ = h.Write(&b)
+	b.WriteString("\r\n" + body)
+	_, _ = w.Write(b.Bytes())
+}
+
+// Redirect answers one plain HTTP request on c with the same path at host,
+// over https, and closes. host is ours: the request's is not looked at.
+func (t *Transport) Redirect(c net.Conn, host string, timeout time.Duration) {
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(timeout))
+	_, req, err := readRequest(c)
+	if err != nil {
+		return
+	}
+	// RequestURI of the parsed URL is escaped anew, so that it holds no line end.
+	to := "https://" + host + req.URL.RequestURI()
+	if req.URL.Host != "" || req.URL.Opaque != "" {
+		to = "https://" + host + "/"
+	}
+	writeAnswer(c, http.StatusPermanentRedirect, http.Header{"Location": {to}}, "")
+}
+
+// prefixed is a connection from which a little was read already.
+type prefixed struct {
+	net.Conn
+	rest []byte
+}
+
+func (p *prefixed) Read(b []byte) (int, error) {
+	if len(p.rest) == 0 {
+		return p.Conn.Read(b)
+	}
+	n := copy(b, p.rest)
+	if p.rest = p.rest[n:]; len(p.rest) == 0 {
+		p.rest = nil
+	}
+	return n, nil
+}
+
+// hijackable is what websocket.Accept needs of an HTTP server: it writes the
+// upgrade, or keeps another answer for finish, and gives the connection away
+// with buffers of our size.
+type hijackable struct {
+	conn   net.Conn
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (h *hijackable) Header() http.Header         { return h.header }
+func (h *hijackable) Write(p []byte) (int, error) { return h.body.Write(p) }
+
+func (h *hijackable) WriteHeader(status int) {
+	if h.status == 0 {
+		h.status = status
+	}
+}
+
+// Hijack writes the upgrade that WriteHeader announced.
+func (h *hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\n", h.status, http.StatusText(h.status))
+	_ = h.header.Write(&b)
+	b.WriteString("\r\n")
+	if _, err := h.conn.Write(b.Bytes()); err != nil {
+		return nil, nil, err
+	}
+	return h.conn, bufio.NewReadWriter(bufio.NewReaderSize(h.conn, wsRead), bufio.NewWriterSize(h.conn, wsWrite)), nil
+}
+
+// finish writes an answer that is no upgrade.
+func (h *hijackable) finish() {
+	if h.status != 0 && h.status != http.StatusSwitchingProtocols {
+		writeAnswer(h.conn, h.status, h.header, h.body.String())
+	}
+}

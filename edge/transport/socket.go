@@ -1,0 +1,139 @@
+package transport
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Accept takes connections from l until it is closed, and hands each to serve,
+// which must not block. An error of accept, most likely too many open files,
+// is waited out: 5 ms, doubled up to a second. The error returned is that of
+// a closed listener, which is none, so nil.
+func (t *Transport) Accept(ctx context.Context, l net.Listener, serve func(net.Conn)) error {
+	const shortest, longest = 5 * time.Millisecond, time.Second
+	wait := shortest
+	for {
+		c, err := l.Accept()
+		switch {
+		case err == nil:
+			wait = shortest
+			serve(c)
+			continue
+		case errors.Is(err, net.ErrClosed) || ctx.Err() != nil:
+			return nil
+		}
+		t.cfg.Log.Warn("accept failed, trying again", "listener", l.Addr().String(), "err", err, "wait", wait)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil
+		}
+		wait = min(2*wait, longest)
+	}
+}
+
+// Handshake ends TLS on c within timeout. On error c is closed. Every write to
+// what it returns has Config.WriteTimeout to make progress, record by record.
+func (t *Transport) Handshake(ctx context.Context, c net.Conn, cfg *tls.Config, timeout time.Duration) (*tls.Conn, error) {
+	p := &paced{Conn: c, timeout: t.cfg.WriteTimeout}
+	_ = p.SetDeadline(time.Now().Add(timeout))
+	conn := tls.Server(p, cfg)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("tls handshake: %w", err)
+	}
+	_ = p.SetDeadline(time.Time{})
+	return conn, nil
+}
+
+// Tune sets what a client's socket needs beside Go's defaults: no Nagle, and
+// the time after which unacknowledged bytes mean that the client is gone. A
+// connection that is not TCP is left as it is.
+func Tune(c net.Conn, userTimeout time.Duration) error {
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return nil
+	}
+	if err := tcp.SetNoDelay(true); err != nil {
+		return err
+	}
+	return setUserTimeout(tcp, userTimeout)
+}
+
+// KeepAlive is the probing of idle sockets: rare, since each probe wakes a
+// phone's radio, and later than any client's own keep-alive (RFC 5626 §4.4.1:
+// up to 840 s).
+func KeepAlive() net.KeepAliveConfig {
+	return net.KeepAliveConfig{Enable: true, Idle: 15 * time.Minute, Interval: 30 * time.Second, Count: 4}
+}
+
+// RemoteOf is the client's address and port, invalid where c has none.
+func RemoteOf(c net.Conn) netip.AddrPort {
+	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		ap := a.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	ap, err := netip.ParseAddrPort(c.RemoteAddr().String())
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return ap
+}
+
+// Redacted is an address as logs show it: enough to tell networks apart, not
+// enough to tell people.
+func Redacted(a netip.Addr) string {
+	switch a = a.Unmap(); {
+	case a.Is4():
+		b := a.As4()
+		return fmt.Sprintf("%d.%d.%d.x", b[0], b[1], b[2])
+	case a.Is6():
+		p, _ := a.WithZone("").Prefix(48)
+		return p.Masked().String()
+	default:
+		return "unknown"
+	}
+}
+
+// paced gives every write its own deadline, so that what counts is progress
+// and not the length of a queue. A deadline set from outside holds where it is
+// earlier.
+type paced struct {
+	net.Conn
+	timeout time.Duration
+
+	// Guarded by mu.
+	mu    sync.Mutex
+	bound time.Time
+}
+
+func (p *paced) Write(b []byte) (int, error) {
+	until := time.Now().Add(p.timeout)
+	p.mu.Lock()
+	if !p.bound.IsZero() && p.bound.Before(until) {
+		until = p.bound
+	}
+	err := p.Conn.SetWriteDeadline(until)
+	p.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	return p.Conn.Write(b)
+}
+
+func (p *paced) SetWriteDeadline(t time.Time) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.bound = t
+	return p.Conn.SetWriteDeadline(t)
+}
+
+func (p *paced) SetDeadline(t time.Time) error {
+	return errors.Join(p.SetReadDeadline(t), p.SetWriteDeadline(t))
+}

@@ -1,0 +1,188 @@
+package transport
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+const (
+	// Path is the one place that is served.
+	Path = "/ws"
+	// Subprotocol is the WebSocket subprotocol of RFC 7118.
+	Subprotocol = "sip"
+	// maxRequest bounds the head of an HTTP request, in bytes. Browsers send
+	// cookies of the whole site along.
+	maxRequest = 16 << 10
+	// wsRead and wsWrite are the buffers that a WebSocket keeps while idle, in
+	// bytes. Longer messages go past them.
+	wsRead, wsWrite = 512, 1024
+)
+
+// Upgrade is what the operator lets a WebSocket client do.
+type Upgrade struct {
+	// Origins are the web pages from which scripts may come: "*" for any,
+	// otherwise scheme://host[:port], where host may begin with "*.". Clients
+	// that are no web page send no Origin and pass.
+	Origins []string
+	// Timeout is how long the whole request may take.
+	Timeout time.Duration
+	// Ready reports whether there is somebody inside to talk to.
+	Ready func() bool
+	// RetryAfter is what a client is told to wait when there is not.
+	RetryAfter func() time.Duration
+}
+
+// Asked is what a client said in its HTTP request.
+type Asked struct {
+	Host, Path, Origin, Subprotocol string
+}
+
+// Refusal is a request that was answered, and not with an upgrade.
+type Refusal struct {
+	Status int    // of the answer, 0 where there was nobody to answer
+	Why    Denied // a small set, for counting
+	Err    error
+}
+
+// Denied says why there was no upgrade.
+type Denied string
+
+// Why there was no upgrade.
+const (
+	DeniedTimeout     Denied = "timeout"
+	DeniedHTTP        Denied = "http"
+	DeniedPath        Denied = "path"
+	DeniedOrigin      Denied = "origin"
+	DeniedSubprotocol Denied = "subprotocol"
+	DeniedNotReady    Denied = "not-ready"
+)
+
+// Error is the text of the error within.
+func (r *Refusal) Error() string { return r.Err.Error() }
+
+// Unwrap is the error within.
+func (r *Refusal) Unwrap() error { return r.Err }
+
+// WebSocket reads one HTTP request from c, whose TLS handshake is over, and
+// upgrades it to SIP over WebSocket, or answers and closes. The error is a
+// *Refusal.
+func (t *Transport) WebSocket(c net.Conn, u Upgrade) (Conn, Asked, error) {
+	_ = c.SetDeadline(time.Now().Add(u.Timeout))
+	head, req, err := readRequest(c)
+	if err != nil {
+		return nil, Asked{}, refuseUnread(c, err)
+	}
+	asked := Asked{Host: req.Host, Path: req.URL.Path, Origin: req.Header.Get("Origin"), Subprotocol: Subprotocol}
+	if no := u.judge(req); no != nil {
+		answer(c, no, u.RetryAfter)
+		return nil, asked, no
+	}
+	w := &webSocket{t: t, raw: c}
+	rw := &hijackable{conn: head, header: make(http.Header)}
+	w.ws, err = websocket.Accept(rw, req, &websocket.AcceptOptions{
+		Subprotocols:       []string{Subprotocol},
+		InsecureSkipVerify: true, // judge has looked at Origin
+		CompressionMode:    websocket.CompressionDisabled,
+		OnPingReceived:     w.pinged,
+		OnPongReceived:     w.ponged,
+	})
+	if err != nil {
+		rw.finish()
+		_ = c.Close()
+		return nil, asked, &Refusal{rw.status, DeniedHTTP, err}
+	}
+	w.ws.SetReadLimit(int64(t.cfg.MaxMessage))
+	_ = c.SetDeadline(time.Time{})
+	return w, asked, nil
+}
+
+// readRequest reads the head of one request. What was read beyond it is given
+// back by the connection returned.
+func readRequest(c net.Conn) (net.Conn, *http.Request, error) {
+	br := bufio.NewReaderSize(io.LimitReader(c, maxRequest), 2048)
+	req, err := http.ReadRequest(br)
+	if err != nil {
+		return nil, nil, err
+	}
+	rest, _ := br.Peek(br.Buffered())
+	return &prefixed{Conn: c, rest: bytes.Clone(rest)}, req, nil
+}
+
+// refuseUnread ends a connection that brought no request.
+func refuseUnread(c net.Conn, err error) *Refusal {
+	why, status := DeniedHTTP, http.StatusBadRequest
+	var timeout net.Error
+	switch {
+	case errors.As(err, &timeout) && timeout.Timeout():
+		why, status = DeniedTimeout, 0
+	case errors.Is(err, io.EOF):
+		status = 0
+	}
+	no := &Refusal{status, why, fmt.Errorf("http request: %w", err)}
+	answer(c, no, nil)
+	return no
+}
+
+// judge decides on a request before its upgrade is looked at.
+func (u Upgrade) judge(req *http.Request) *Refusal {
+	origin := req.Header.Get("Origin")
+	switch {
+	case req.URL.Path != Path:
+		return &Refusal{http.StatusNotFound, DeniedPath, errors.New("only " + Path + " is served here")}
+	case req.Method != http.MethodGet:
+		return &Refusal{http.StatusMethodNotAllowed, DeniedHTTP, errors.New("only GET is served here")}
+	case req.ContentLength != 0 || len(req.TransferEncoding) > 0:
+		return &Refusal{http.StatusBadRequest, DeniedHTTP, errors.New("a WebSocket request has no body")}
+	case !originAllowed(u.Origins, origin):
+		return &Refusal{http.StatusForbidden, DeniedOrigin, errors.New("origin not allowed: the edge's public.origins does not list it")}
+	case !offers(req.Header, "Upgrade", "websocket"):
+		return &Refusal{http.StatusUpgradeRequired, DeniedHTTP, errors.New("this is a WebSocket endpoint")}
+	case !offers(req.Header, "Sec-WebSocket-Protocol", Subprotocol):
+		return &Refusal{http.StatusBadRequest, DeniedSubprotocol, errors.New("offer the WebSocket subprotocol sip (RFC 7118)")}
+	case !u.Ready():
+		return &Refusal{http.StatusServiceUnavailable, DeniedNotReady, errors.New("no core is connected")}
+	}
+	return nil
+}
+
+// offers reports whether a comma-separated header lists token.
+func offers(h http.Header, name, token string) bool {
+	for _, v := range h.Values(name) {
+		for one := range strings.SplitSeq(v, ",") {
+			if strings.EqualFold(strings.TrimSpace(one), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// originAllowed checks an Origin header (RFC 6454) against the list.
+func originAllowed(allowed []string, origin string) bool {
+	if origin == "" {
+		return true
+	}
+	scheme, host, ok := strings.Cut(strings.ToLower(origin), "://")
+	for _, a := range allowed {
+		if a == "*" {
+			return true
+		}
+		s, h, _ := strings.Cut(strings.ToLower(a), "://")
+		if !ok || s != scheme {
+			continue
+		}
+		if suffix, wild := strings.CutPrefix(h, "*"); h == host || wild && strings.HasSuffix(host, suffix) && len(host) > len(suffix) {
+			return true
+		}
+	}
+	return false
+}
