@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http/httptrace"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"sallyport/core/push"
@@ -57,19 +59,28 @@ type run struct {
 	start    time.Time
 	done     chan struct{} // closed when the outcome is settled
 
+	// written is set when the request for it is on its way to the provider,
+	// whose answer is still out.
+	written atomic.Bool
+
 	// Guarded by Waker.mu.
-	stopped bool // whoever it was for left
-	settled bool
-	left    bool // accepted; valid once settled
+	stopped  bool // taken back, since whoever it was for left
+	settled  bool
+	accepted bool // valid once settled
 }
 
-// stop takes a push back if it has not left.
-func (r *run) stop() {
-	if !r.settled && !r.stopped {
-		r.stopped = true
-		r.cancel()
+// stop takes a push back if it has not left, and reports whether it did.
+func (r *run) stop() bool {
+	if r.settled || r.written.Load() {
+		return false
 	}
+	r.stopped = true
+	r.cancel()
+	return true
 }
+
+// mayHaveLeft reports whether the device may ring for it.
+func (r *run) mayHaveLeft() bool { return r.accepted || r.written.Load() }
 
 func (v *waiter) tell(name, detail string) {
 	if v.observed {
@@ -88,7 +99,7 @@ func (v *waiter) ring() {
 // finish answers waiters, all alike, and returns the time since the push, zero
 // if none was sent.
 func (a *attempt) finish(waiters []*waiter, flow string, err error) (took time.Duration) {
-	pushed := a.pushed
+	pushed := a.pushed || a.run != nil && a.run.mayHaveLeft()
 	if err == nil {
 		// Back before the provider answered (R4): the push did its work.
 		pushed = pushed || a.run != nil
@@ -169,7 +180,7 @@ func (w *Waker) ensurePush(d Device, a *attempt, v *waiter, can bool) error {
 	if a.run == nil && !a.pushed {
 		if r := w.recent.announced(d.ID, v.call.CallID, w.cfg.Window); r != nil {
 			a.sent, a.provider = r.start, r.provider
-			if a.pushed = r.settled; !r.settled {
+			if a.pushed = r.accepted; !r.settled {
 				a.run = r
 			}
 		}
@@ -209,7 +220,15 @@ func (w *Waker) newRun(d Device, c push.Call, owner *waiter) *run {
 	if len(d.Tokens) > 0 {
 		r.provider = d.Tokens[0].Provider
 	}
-	r.ctx, r.cancel = context.WithCancel(w.ctx)
+	// Providers are reached by HTTP, and whichever it is, its request tells
+	// when it has been written: from there on, nothing takes it back.
+	r.ctx, r.cancel = context.WithCancel(httptrace.WithClientTrace(w.ctx, &httptrace.ClientTrace{
+		WroteRequest: func(i httptrace.WroteRequestInfo) {
+			if i.Err == nil {
+				r.written.Store(true)
+			}
+		},
+	}))
 	return r
 }
 
@@ -222,12 +241,12 @@ func (w *Waker) push(d Device, r *run) push.Result {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	r.settled, r.left = true, res.Outcome == push.Accepted
+	r.settled, r.accepted = true, res.Outcome == push.Accepted
 	close(r.done)
-	if !r.left {
+	if !r.accepted {
 		// Taken back, it does not count; failed, it does, but the same call may
 		// be announced again.
-		w.recent.failed(d.ID, r, r.stopped)
+		w.recent.failed(d.ID, r, r.stopped && !r.mayHaveLeft())
 	}
 	if a := w.attempts[d.ID]; a != nil && a.run == r {
 		a.run = nil
@@ -241,7 +260,7 @@ func (w *Waker) push(d Device, r *run) push.Result {
 
 // settle tells those who wait what became of the push r, which was theirs.
 func (w *Waker) settle(d Device, a *attempt, r *run, res push.Result) {
-	if r.left {
+	if r.accepted {
 		a.pushed = true
 		if res.Provider != "" {
 			a.provider = res.Provider
@@ -299,14 +318,13 @@ func (w *Waker) leave(v *waiter, why error) {
 	if v.over || a == nil || !a.remove(v) {
 		return
 	}
-	pushed := a.pushed
-	if r := a.run; r != nil && r.owner == v {
-		r.stop()
+	r := a.run
+	if r != nil && r.owner == v && r.stop() {
 		w.mu.Unlock()
 		<-r.done
 		w.mu.Lock()
-		pushed = pushed || r.left
 	}
+	pushed := a.pushed || r != nil && r.mayHaveLeft()
 	v.over, v.err, v.out = true, why, Outcome{Pushed: pushed}
 	if errors.Is(why, ErrWindow) {
 		v.tell(StepWindowOver, "")

@@ -1,0 +1,16 @@
+// Package jetstream holds the core's stores, on NATS JetStream. It owns the
+// embedded server with its directory, or the connection to a cluster, and three
+// key-value buckets: devices, traces, keys.
+//
+// It does not know what the values mean, except for the keys it makes itself.
+//
+// # What survives what
+//
+// [Bucket.Put] of devices returns when JetStream acknowledged the write. The
+// embedded server hands every write of an unreplicated stream to the operating
+// system before it acknowledges, so an acknowledged one survives kill -9 of the
+// process; it is not fsynced at once, so a machine that loses power may lose the
+// writes of the last two minutes, and clients register again. A cluster
+// acknowledges when most replicas have the write. Puts of traces are not waited
+// for: a trace is no promise to anybody.
+package jetstream
