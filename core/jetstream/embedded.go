@@ -45,12 +45,12 @@ func startEmbedded(cfg Config, log *slog.Logger) (*embedded, error) {
 		return nil, errors.Join(fmt.Errorf("store.dir %s: %w", cfg.Dir, err), lock.Close())
 	}
 	e.server.SetLoggerV2(fatal, false, false, false)
-	e.server.Start()
-	if e.server.ReadyForConnections(startTimeout) && e.server.JetStreamEnabled() {
-		return e, nil
-	}
+	e.server.Start() // returns when JetStream has its files, or gave up
 	why := fatal.said()
 	if why == "" {
+		if e.server.ReadyForConnections(startTimeout) && e.server.JetStreamEnabled() {
+			return e, nil
+		}
 		why = fmt.Sprintf("not ready after %v", startTimeout)
 	}
 	return nil, errors.Join(
