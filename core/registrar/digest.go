@@ -84,7 +84,7 @@ func parseAuthorization(s string) (*credentials, error) {
 	return c, nil
 }
 
-// extValue reads UTF-8''percent-encoded (RFC 5987), the only form RFC 7616
+// extValue reads an ext-value in UTF-8 (RFC 5987), the only charset RFC 7616
 // allows.
 func extValue(s string) (string, bool) {
 	const prefix = "utf-8''"

@@ -105,16 +105,14 @@ func appleTokens(param, prid string) (tokens []PushToken, class string) {
 		if value == "" || len(value) > maxTokenValue {
 			continue
 		}
-		t := PushToken{Kind: appleKind(service), App: app, Value: value}
-		if t.Kind == kindVoIP {
-			tokens = append([]PushToken{t}, tokens...)
-		} else {
-			tokens = append(tokens, t)
-		}
+		tokens = append(tokens, PushToken{Kind: appleKind(service), App: app, Value: value})
 	}
 	switch {
 	case len(tokens) == 2 && tokens[0].Kind != tokens[1].Kind:
 		class = "split"
+		if tokens[0].Kind != kindVoIP {
+			tokens[0], tokens[1] = tokens[1], tokens[0]
+		}
 	case len(tokens) == 2: // two tokens for one channel: the first named counts
 		tokens = tokens[:1]
 		class = soleClass(tokens[0])

@@ -47,11 +47,11 @@ func closeColon(s string) string {
 	if strings.IndexAny(s, " \t") < 0 {
 		return s
 	}
-	host, port, ok := strings.Cut(s, ":")
-	if !ok {
+	i := strings.LastIndexByte(s, ':')
+	if i < strings.IndexByte(s, ']') || i < 0 {
 		return s
 	}
-	return trimRight(host) + ":" + trim(port)
+	return trimRight(s[:i]) + ":" + trim(s[i+1:])
 }
 
 // sipParams turns parameters into sipgo's form, which writes quotes by itself

@@ -1,0 +1,173 @@
+package sipmsg
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+func TestOwnAnswersAgreeOnTheToTag(t *testing.T) {
+	req := mustParse(t, invite("Record-Route: <sip:p;lr>;x=1", "Via: SIP/2.0/UDP b", "Timestamp: 3"))
+	ringing, ok := Response(req, 180, ""), Response(mustParse(t, req.String()), 200, "")
+	tag, _ := ringing.To().Params.Get("tag")
+	if again, _ := ok.To().Params.Get("tag"); tag == "" || tag != again {
+		t.Errorf("tags %q and %q", tag, again)
+	}
+	other := mustParse(t, strings.Replace(invite(), "z9hG4bK1", "z9hG4bK2", 1))
+	if different, _ := Response(other, 200, "").To().Params.Get("tag"); different == tag {
+		t.Error("another transaction has the same tag")
+	}
+	if n := len(ok.GetHeaders("Via")); n != 2 {
+		t.Errorf("%d Vias", n)
+	}
+	if got := Values(ok, "Record-Route"); !slices.Equal(got, []string{"<sip:p;lr>;x=1"}) {
+		t.Errorf("Record-Route %q", got)
+	}
+	if ok.Reason != "OK" || ringing.Reason != "Ringing" || Get(ok, "Content-Length") != "0" {
+		t.Errorf("%s", ok)
+	}
+}
+
+func TestATryingHasNoTagAndAnErrorNoRecordRoute(t *testing.T) {
+	req := mustParse(t, invite("Record-Route: <sip:p;lr>", "Timestamp: 3"))
+	trying := Response(req, 100, "")
+	if trying.To().Params.Has("tag") || len(trying.GetHeaders("Record-Route")) != 0 || Get(trying, "Timestamp") != "3" {
+		t.Errorf("%s", trying)
+	}
+	if res := Response(req, 480, "Gone Fishing"); len(res.GetHeaders("Record-Route")) != 0 || res.Reason != "Gone Fishing" {
+		t.Errorf("%s", res)
+	}
+	in := mustParse(t, strings.Replace(invite(), "To: <sip:bob@example.com>", "To: sip:bob@example.com;tag=mine", 1))
+	if got := Get(Response(in, 200, ""), "To"); got != "sip:bob@example.com;tag=mine" {
+		t.Errorf("To %s", got)
+	}
+	bare := mustParse(t, strings.Replace(invite(), "To: <sip:bob@example.com>", `To: sip:bob@example.com`, 1))
+	res := Response(bare, 200, "")
+	if tag, _ := res.To().Params.Get("tag"); tag != Tag(bare) {
+		t.Errorf("To %s", Get(res, "To"))
+	}
+}
+
+func TestRemoveForgetsWhatSipgoRemembers(t *testing.T) {
+	req := mustParse(t, invite("Contact: <sip:old@h>;a=1", "Contact: <sip:older@h>"))
+	if req.Contact().Address.User != "old" {
+		t.Fatal(req.Contact())
+	}
+	clone := req.Clone()
+	Set(req, "Contact", "<sip:new@h>")
+	if got := Values(req, "Contact"); !slices.Equal(got, []string{"<sip:new@h>"}) || req.Contact().Address.User != "new" {
+		t.Errorf("got %q, Contact() %v", got, req.Contact())
+	}
+	if got := Values(clone, "Contact"); len(got) != 2 {
+		t.Errorf("the clone changed too: %q", got)
+	}
+	if n := Remove(req, "nothing", "VIA"); n != 1 || req.Via() != nil {
+		t.Errorf("removed %d, Via %v", n, req.Via())
+	}
+}
+
+func TestMaxForwardsOfACloneIsItsOwn(t *testing.T) {
+	req := mustParse(t, invite())
+	clone := req.Clone()
+	SetMaxForwards(clone, 69)
+	if req.MaxForwards().Val() != 70 || clone.MaxForwards().Val() != 69 {
+		t.Errorf("%d and %d", req.MaxForwards().Val(), clone.MaxForwards().Val())
+	}
+	Remove(req, "Max-Forwards")
+	SetMaxForwards(req, 70)
+	if Get(req, "Max-Forwards") != "70" {
+		t.Errorf("%s", req)
+	}
+}
+
+func TestReceivedIsWhereTheRequestCameFrom(t *testing.T) {
+	for name, tt := range map[string]struct{ via, want string }{
+		"a name":              {"SIP/2.0/TLS client.invalid;branch=z9hG4bK1", "SIP/2.0/TLS client.invalid;branch=z9hG4bK1;received=192.0.2.1"},
+		"rport":               {"SIP/2.0/UDP 192.0.2.1:5060;rport;branch=x", "SIP/2.0/UDP 192.0.2.1:5060;rport=99;branch=x;received=192.0.2.1"},
+		"the same address":    {"SIP/2.0/UDP 192.0.2.1:5060;branch=x", "SIP/2.0/UDP 192.0.2.1:5060;branch=x"},
+		"what a client lies":  {"SIP/2.0/UDP 10.0.0.1;received=10.9.9.9;branch=x", "SIP/2.0/UDP 10.0.0.1;branch=x;received=192.0.2.1"},
+		"a lie about itself":  {"SIP/2.0/UDP 192.0.2.1;Received=10.9.9.9;branch=x", "SIP/2.0/UDP 192.0.2.1;branch=x"},
+		"another IPv6":        {"SIP/2.0/UDP [2001:db8::1]:5;branch=x", "SIP/2.0/UDP [2001:db8::1]:5;branch=x;received=192.0.2.1"},
+		"quoted, white space": {`SIP/2.0/UDP 192.0.2.1 ; x = "a b"`, `SIP/2.0/UDP 192.0.2.1;x="a b"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			req := mustParse(t, strings.Replace(invite(), "SIP/2.0/TLS client.invalid;branch=z9hG4bK1", tt.via, 1))
+			SetReceived(req, netip.MustParseAddrPort("[::ffff:192.0.2.1]:99"))
+			if got := Get(req, "Via"); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestTokensOfAllHeadersOfAName(t *testing.T) {
+	req := mustParse(t, invite("Supported: path, Outbound", "k: gruu", "Require:"))
+	if got := Tokens(req, "Supported"); !slices.Equal(got, []string{"path", "Outbound", "gruu"}) {
+		t.Errorf("got %q", got)
+	}
+	if !HasToken(req, "supported", "OUTBOUND") || HasToken(req, "Supported", "100rel") || HasToken(req, "Require", "") {
+		t.Error("HasToken")
+	}
+}
+
+func TestRoutesKeepWhatSipgoLoses(t *testing.T) {
+	rs, f := Routes(mustParse(t, invite(`Record-Route: "p" <sip:t@p;lr>;x=1`)), "Record-Route")
+	if f != nil || len(rs) != 1 || rs[0].URI.User != "t" || rs[0].Display != "p" || !rs[0].Params.Has("x") {
+		t.Errorf("%+v, %v", rs, f)
+	}
+}
+
+func TestEveryStatusHasAPhrase(t *testing.T) {
+	for status, want := range map[int]string{480: "Temporarily Unavailable", 555: "Push Notification Service Not Supported", 299: "Success", 799: "Unknown", 0: "Unknown"} {
+		if got := Reason(status); got != want {
+			t.Errorf("%d: %s", status, got)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(invite("Contact: <sip:a@h>, sip:b@h", "Route: <sip:a;lr>")))
+	f.Add([]byte(register(linphoneContact)))
+	f.Add(bigInvite())
+	f.Add([]byte("SIP/2.0 200 OK\r\nv: SIP/2.0/UDP h;branch=z9hG4bK1\r\nf: a<sip:a@h>\r\n\r\n"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		m, fault := Parse(raw)
+		if m == nil {
+			if fault == nil {
+				t.Fatal("neither message nor fault")
+			}
+			return
+		}
+		head, _, _ := strings.Cut(m.String(), "\r\n\r\n")
+		if bare := strings.ReplaceAll(head, "\r\n", ""); strings.ContainsAny(bare, "\r\n") {
+			t.Fatalf("bare line end in %q", head)
+		}
+		if fault != nil {
+			checkAnswer(t, m.(*sip.Request), fault)
+			return
+		}
+		again, fault := Parse(Bytes(m))
+		if fault != nil {
+			t.Fatalf("what it writes is refused: %v\n%q", fault, m)
+		}
+		if again.String() != m.String() {
+			t.Fatalf("not stable:\n%q\n%q", m, again)
+		}
+	})
+}
+
+// checkAnswer wants an answer to a faulty request that parses as far as the
+// request gave it what an answer needs.
+func checkAnswer(t *testing.T, req *sip.Request, f *Fault) {
+	t.Helper()
+	if f.Status < 400 {
+		t.Fatalf("status %d", f.Status)
+	}
+	_, fault := Parse(Bytes(Response(req, f.Status, f.Reason)))
+	if fault != nil && req.From() != nil && req.To() != nil && req.CallID() != nil && req.CSeq() != nil && fault.Header != "Via" {
+		t.Fatalf("the answer is refused: %v\n%q", fault, req)
+	}
+}
