@@ -21,7 +21,7 @@ func TestKamailioRegistersAndConnectsTwoPhones(t *testing.T) {
 	}
 	call, err := alice.Call(ctx, bob.AOR())
 	must(t, err)
-	in := <-bob.Calls()
+	in := incoming(t, ctx, bob)
 	must(t, in.Ring())
 	answered, err := in.Answer()
 	must(t, err)

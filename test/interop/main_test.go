@@ -37,3 +37,15 @@ func desk(t *testing.T, k *Kamailio, user string) *phone.Phone {
 	t.Cleanup(p.Close)
 	return p
 }
+
+// incoming waits for the next call at p.
+func incoming(t *testing.T, ctx context.Context, p *phone.Phone) *phone.Incoming {
+	t.Helper()
+	select {
+	case in := <-p.Calls():
+		return in
+	case <-ctx.Done():
+		t.Fatalf("%s was not called: %v", p.AOR(), context.Cause(ctx))
+		return nil
+	}
+}

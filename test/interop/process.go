@@ -201,6 +201,8 @@ func (p *Process) until(t testing.TB, ready func() error) {
 // stop is an error after which trying again is of no use.
 type stop struct{ error }
 
+var errNotListening = errors.New("not listening yet")
+
 // Poll tries f until it succeeds, or returns its last error after limit.
 func Poll(limit time.Duration, f func() error) error {
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -254,4 +256,14 @@ func writeFile(t testing.TB, path, text string) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// logFile adds the end of a file to the test's log.
+func logFile(t testing.TB, path string) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return
+	}
+	text = text[max(0, len(text)-keptOutput):]
+	t.Logf("%s:\n%s", filepath.Base(path), bytes.ToValidUTF8(text, []byte("?")))
 }

@@ -1,0 +1,102 @@
+package interop
+
+import (
+	"context"
+	"embed"
+	"net"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+//go:embed scenarios/*.xml
+var scenarios embed.FS
+
+// sippLimit ends a scenario that has come to a standstill.
+const sippLimit = 25 * time.Second
+
+// Sipp is a caller or callee behind the PBX, one scenario for one call.
+type Sipp struct {
+	*Process
+	// User is what the PBX calls a callee by: sip:User@domain.
+	User string
+	// Port is where it listens.
+	Port int
+	dir  string
+}
+
+// SippCall is what a caller says.
+type SippCall struct {
+	// Scenario names a file in scenarios, without its ending.
+	Scenario string
+	// To is the user part of who is called.
+	To string
+	// Caller and Name are who calls; empty means "desk" and "Front Desk".
+	Caller, Name string
+	// Status is what uac_status expects.
+	Status int
+	// Transport is "udp" (the default) or "tcp".
+	Transport string
+}
+
+// StartCaller runs a scenario against the PBX; Wait tells how it went.
+func StartCaller(t testing.TB, k *Kamailio, c SippCall) *Sipp {
+	t.Helper()
+	if c.Caller == "" {
+		c.Caller, c.Name = "desk", "Front Desk"
+	}
+	return startSipp(t, c, "-s", c.To, "-key", "caller", c.Caller, "-key", "caller_name", c.Name, "-key", "domain", k.Domain, k.Addr)
+}
+
+// StartCallee runs a scenario that waits for one call to its User.
+func StartCallee(t testing.TB, scenario string) *Sipp {
+	t.Helper()
+	s := startSipp(t, SippCall{Scenario: scenario})
+	s.until(t, func() error { // its port is taken once it listens
+		c, err := net.ListenPacket("udp", net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port)))
+		if err == nil {
+			c.Close()
+			return errNotListening
+		}
+		return nil
+	})
+	return s
+}
+
+func startSipp(t testing.TB, c SippCall, args ...string) *Sipp {
+	t.Helper()
+	path := Need(t, "sipp")
+	text, err := scenarios.ReadFile("scenarios/" + c.Scenario + ".xml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Sipp{Port: FreePort(t), dir: tempDir(t)}
+	s.User = "uas-" + strconv.Itoa(s.Port)
+	file := filepath.Join(s.dir, c.Scenario+".xml")
+	writeFile(t, file, strings.ReplaceAll(string(text), "STATUS", strconv.Itoa(c.Status)))
+	mode := "u1"
+	if c.Transport == "tcp" {
+		mode = "t1"
+	}
+	s.Process = launch(t, spec{
+		name: "sipp " + c.Scenario, path: path, dir: s.dir,
+		args: append([]string{
+			"-sf", file, "-i", "127.0.0.1", "-p", strconv.Itoa(s.Port), "-t", mode, "-m", "1", "-nostdin",
+			"-timeout", strconv.Itoa(int(sippLimit / time.Second)), "-timeout_error", "-trace_err", "-error_file", filepath.Join(s.dir, "errors"),
+			"-trace_msg", "-message_file", filepath.Join(s.dir, "messages"), "-message_overwrite", "true",
+		}, args...),
+	})
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, name := range []string{"errors", "messages"} {
+				logFile(t, filepath.Join(s.dir, name))
+			}
+		}
+	})
+	return s
+}
+
+// Wait waits for the end of the scenario; nil says that each step came as written.
+func (s *Sipp) Wait(ctx context.Context) error { return s.wait(ctx) }
