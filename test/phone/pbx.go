@@ -9,13 +9,16 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/coder/websocket"
 )
 
-// PBX is a small registrar and stateless proxy over TCP with digest
+// PBX is a small registrar and stateless proxy over TCP and WebSocket with digest
 // authentication, for whole-system tests where Kamailio would be too heavy.
 // It calls a contact on the connection that ends there, or dials it, as a
 // PBX does; it forks to nobody and keeps no call.
@@ -29,7 +32,7 @@ type PBX struct {
 	mu sync.Mutex
 	// Guarded by mu.
 	addr     string // where it listens: its name in Via and Record-Route
-	lines    map[string]*streamConn
+	lines    map[string]conn
 	contacts map[string][]string // user → contact URIs, the newest last
 	counts   map[string]int
 	wg       sync.WaitGroup
@@ -42,7 +45,7 @@ func NewPBX(domain string, passwords map[string]string, log *slog.Logger) *PBX {
 	}
 	return &PBX{
 		domain: domain, passwords: maps.Clone(passwords), log: log, nonce: token(16),
-		lines: map[string]*streamConn{}, contacts: map[string][]string{}, counts: map[string]int{},
+		lines: map[string]conn{}, contacts: map[string][]string{}, counts: map[string]int{},
 	}
 }
 
@@ -69,14 +72,26 @@ func (x *PBX) Serve(ctx context.Context, l net.Listener) error {
 			}
 			return err
 		}
-		x.adopt(ctx, c)
+		x.adopt(ctx, &streamConn{conn: c, r: bufio.NewReaderSize(c, 64<<10)}, c.RemoteAddr().String())
 	}
 }
 
+// WebSocket returns a handler for clients that speak SIP over WebSocket
+// (RFC 7118), for as long as ctx lasts. Serve must be running.
+func (x *PBX) WebSocket(ctx context.Context) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"sip"}, InsecureSkipVerify: true})
+		if err != nil {
+			return
+		}
+		ws.SetReadLimit(maxMessage)
+		reading, stop := context.WithCancel(ctx)
+		x.adopt(ctx, &wsConn{ws: ws, ctx: reading, stop: stop}, r.RemoteAddr)
+	})
+}
+
 // adopt takes a connection into service, accepted or dialled.
-func (x *PBX) adopt(ctx context.Context, c net.Conn) *streamConn {
-	s := &streamConn{conn: c, r: bufio.NewReaderSize(c, 64<<10)}
-	remote := c.RemoteAddr().String()
+func (x *PBX) adopt(ctx context.Context, s conn, remote string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.lines[remote] = s
@@ -88,7 +103,7 @@ func (x *PBX) adopt(ctx context.Context, c net.Conn) *streamConn {
 			s.close()
 			x.mu.Lock()
 			defer x.mu.Unlock()
-			maps.DeleteFunc(x.lines, func(_ string, other *streamConn) bool { return other == s })
+			maps.DeleteFunc(x.lines, func(_ string, other conn) bool { return other == s })
 		}()
 		for {
 			raw, err := s.read()
@@ -106,7 +121,6 @@ func (x *PBX) adopt(ctx context.Context, c net.Conn) *streamConn {
 			}
 		}
 	})
-	return s
 }
 
 // Contacts returns what user is registered with.
@@ -123,7 +137,7 @@ func (x *PBX) Count(method string) int {
 	return x.counts[method]
 }
 
-func (x *PBX) handle(ctx context.Context, s *streamConn, remote string, m *Message) {
+func (x *PBX) handle(ctx context.Context, s conn, remote string, m *Message) {
 	if m.Method == "" {
 		x.back(m)
 		return
@@ -139,7 +153,7 @@ func (x *PBX) handle(ctx context.Context, s *streamConn, remote string, m *Messa
 }
 
 // register answers a REGISTER and keeps what it says.
-func (x *PBX) register(s *streamConn, m *Message) *Message {
+func (x *PBX) register(s conn, m *Message) *Message {
 	to, _ := address(m.Get("To"))
 	user := userOf(to)
 	if !x.authentic(m, user) {
@@ -193,7 +207,7 @@ func (x *PBX) authentic(m *Message, user string) bool {
 
 // forward sends a request on, statelessly (RFC 3261 §16.11): its branch follows
 // from the one it came with, so that CANCEL and ACK take the INVITE's way.
-func (x *PBX) forward(ctx context.Context, s *streamConn, remote string, m *Message) {
+func (x *PBX) forward(ctx context.Context, s conn, remote string, m *Message) {
 	target, next, ok := x.route(m)
 	if !ok {
 		if m.Method != "ACK" {
@@ -279,7 +293,7 @@ func (x *PBX) back(m *Message) {
 }
 
 // lineTo returns the connection that ends at addr, dialled if need be.
-func (x *PBX) lineTo(ctx context.Context, addr string) (*streamConn, error) {
+func (x *PBX) lineTo(ctx context.Context, addr string) (conn, error) {
 	x.mu.Lock()
 	s := x.lines[addr]
 	x.mu.Unlock()
@@ -292,7 +306,9 @@ func (x *PBX) lineTo(ctx context.Context, addr string) (*streamConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return x.adopt(ctx, c), nil
+	s = &streamConn{conn: c, r: bufio.NewReaderSize(c, 64<<10)}
+	x.adopt(ctx, s, addr)
+	return s, nil
 }
 
 // hostOf is the host:port of a URI.

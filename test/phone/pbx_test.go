@@ -1,7 +1,6 @@
 package phone
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,11 +8,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
-
-	"github.com/coder/websocket"
 )
 
 // startPBX runs a PBX for the test and returns it with its address.
@@ -32,42 +28,11 @@ func startPBX(t *testing.T) (*PBX, string) {
 	return x, l.Addr().String()
 }
 
-// gateway carries SIP over WebSocket to a TCP server, message by message.
-func gateway(t *testing.T, pbx string) *httptest.Server {
+// secure puts TLS and WebSocket in front of x.
+func secure(t *testing.T, x *PBX) *httptest.Server {
 	t.Helper()
-	var wg sync.WaitGroup
-	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"sip"}, InsecureSkipVerify: true})
-		if err != nil {
-			return
-		}
-		defer ws.CloseNow()
-		c, err := net.Dial("tcp", pbx)
-		if err != nil {
-			return
-		}
-		wg.Go(func() {
-			defer ws.CloseNow()
-			up := &streamConn{conn: c, r: bufio.NewReader(c)}
-			for {
-				raw, err := up.read()
-				if err != nil || ws.Write(context.Background(), websocket.MessageBinary, raw) != nil {
-					return
-				}
-			}
-		})
-		defer c.Close()
-		for {
-			_, raw, err := ws.Read(r.Context())
-			if err != nil {
-				return
-			}
-			if _, err := c.Write(raw); err != nil {
-				return
-			}
-		}
-	}))
-	t.Cleanup(func() { s.Close(); wg.Wait() })
+	s := httptest.NewTLSServer(x.WebSocket(t.Context()))
+	t.Cleanup(s.Close)
 	return s
 }
 
@@ -115,8 +80,8 @@ func TestAWrongPasswordIsRefused(t *testing.T) {
 }
 
 func TestPhonesCallEachOtherThroughAPBX(t *testing.T) {
-	_, addr := startPBX(t)
-	ws := gateway(t, addr)
+	x, addr := startPBX(t)
+	ws := secure(t, x)
 	pool := ws.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 	alice := connected(t, Config{AOR: "sip:alice@example.com", Password: "secret", Transport: TCP, Addr: addr})
 	bob := connected(t, Config{
@@ -145,8 +110,8 @@ func TestPhonesCallEachOtherThroughAPBX(t *testing.T) {
 }
 
 func TestConnectOverTLSChecksTheServer(t *testing.T) {
-	_, addr := startPBX(t)
-	ws := gateway(t, addr) // any TLS listener will do for the handshake
+	x, _ := startPBX(t)
+	ws := secure(t, x) // any TLS listener will do for the handshake
 	p := New(Config{AOR: "sip:alice@example.com", Transport: TLS, Addr: ws.Listener.Addr().String(), TLS: &tls.Config{NextProtos: []string{"http/1.1"}}})
 	var unknown *tls.CertificateVerificationError
 	if err := p.Connect(t.Context()); !errors.As(err, &unknown) {
