@@ -38,7 +38,7 @@ func (b *builder) route(value string) {
 	// The top Route is this proxy's or refused, so it may lose parameters
 	// that sipgo's type has no room for.
 	h := &sip.RouteHeader{Address: uri}
-	if b.routes == 1 || h.Value() == n.Raw {
+	if b.routes == 1 || writes(h, n.Raw) {
 		b.add(h)
 		return
 	}
@@ -54,7 +54,7 @@ func (b *builder) recordRoute(value string) {
 	if !ok {
 		return
 	}
-	if h := (&sip.RecordRouteHeader{Address: uri}); h.Value() == n.Raw {
+	if h := (&sip.RecordRouteHeader{Address: uri}); writes(h, n.Raw) {
 		b.add(h)
 		return
 	}
@@ -67,7 +67,7 @@ func (b *builder) from(value string) {
 		return
 	}
 	h := &sip.FromHeader{DisplayName: rawDisplay(value), Address: uri, Params: sipParams(n.Params, false)}
-	if h.Value() == value {
+	if writes(h, value) {
 		b.add(h)
 		return
 	}
@@ -80,7 +80,7 @@ func (b *builder) to(value string) {
 		return
 	}
 	h := &sip.ToHeader{DisplayName: rawDisplay(value), Address: uri, Params: sipParams(n.Params, false)}
-	if h.Value() == value {
+	if writes(h, value) {
 		b.add(h)
 		return
 	}
@@ -160,9 +160,9 @@ func (b *builder) expires(value string) {
 
 // address reads a name-addr header and its URI in sipgo's form.
 func (b *builder) address(name, value string) (NameAddr, sip.Uri, bool) {
-	n, err := ParseNameAddr(value)
+	n, text, err := parseNameAddr(value)
 	if err == nil {
-		u, f := sipURI(n.URI.String())
+		u, f := sipURI(text)
 		if f == nil {
 			return n, u, true
 		}
@@ -203,4 +203,31 @@ func readable(n NameAddr) string {
 		n.Params[i].Name = lower(n.Params[i].Name)
 	}
 	return n.String()
+}
+
+// writes reports whether sipgo writes h with exactly that value.
+func writes(h sip.Header, value string) bool {
+	c := comparer{left: value, skip: 2}
+	h.StringWrite(&c)
+	return c.left == "" && !c.differs
+}
+
+// comparer compares what is written with what is left of a text, after
+// skipping the first writes: the header's name and its colon.
+type comparer struct {
+	left    string
+	skip    int
+	differs bool
+}
+
+func (c *comparer) WriteString(s string) (int, error) {
+	switch {
+	case c.skip > 0:
+		c.skip--
+	case strings.HasPrefix(c.left, s):
+		c.left = c.left[len(s):]
+	default:
+		c.differs = true
+	}
+	return len(s), nil
 }

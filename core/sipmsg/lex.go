@@ -80,21 +80,49 @@ func trim(s string) string {
 
 func isLWS(c byte) bool { return c == ' ' || c == '\t' }
 
-// tokenChars are RFC 3261's token characters beside letters and digits.
-const tokenChars = "-.!%*_+`'~"
+// class is a set of character classes.
+type class uint8
 
-func isAlnum(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-}
+const (
+	alnum     class = 1 << iota // letters and digits
+	token                       // RFC 3261's token
+	paramName                   // token and what URI parameter names hold besides
+	hostName                    // a host; "_" is in use though not allowed
+)
 
-func isToken(s string) bool {
+// classes tells the classes of each byte.
+var classes = func() (c [256]class) {
+	for i := range c {
+		b := byte(i)
+		if b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' {
+			c[i] = alnum | token | paramName | hostName
+		}
+	}
+	for _, b := range []byte("-.!%*_+`'~") {
+		c[b] |= token | paramName
+	}
+	for _, b := range []byte("[]/:&$()@") {
+		c[b] |= paramName
+	}
+	for _, b := range []byte("-._") {
+		c[b] |= hostName
+	}
+	return c
+}()
+
+func isAlnum(c byte) bool { return classes[c]&alnum != 0 }
+
+// all reports whether s is not empty and each byte is of class c.
+func all(s string, c class) bool {
 	for i := 0; i < len(s); i++ {
-		if !isAlnum(s[i]) && strings.IndexByte(tokenChars, s[i]) < 0 {
+		if classes[s[i]]&c == 0 {
 			return false
 		}
 	}
 	return s != ""
 }
+
+func isToken(s string) bool { return all(s, token) }
 
 // parseUint reads digits alone, at most limit.
 func parseUint(s string, limit uint64) (uint64, bool) {

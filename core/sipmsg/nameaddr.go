@@ -27,57 +27,65 @@ var (
 // ParseNameAddr reads one name-addr or addr-spec (RFC 3261 §20.10). Without
 // angle brackets all parameters are the header's, and "?" is refused.
 func ParseNameAddr(s string) (NameAddr, error) {
+	n, _, err := parseNameAddr(s)
+	return n, err
+}
+
+// parseNameAddr also returns the URI's text.
+func parseNameAddr(s string) (n NameAddr, uri string, err error) {
 	s = trim(s)
 	if s == "" {
-		return NameAddr{}, errEmpty
+		return NameAddr{}, "", errEmpty
 	}
-	n := NameAddr{Raw: s}
 	open, err := scan(s, "<", false)
 	if err != nil {
-		return NameAddr{}, err
+		return NameAddr{}, "", err
 	}
+	var display, params string
 	if open == len(s) {
-		return n.parseBare(s)
+		uri, params, err = cutBare(s)
+	} else {
+		display, uri, params, err = cutBracketed(s, open)
 	}
-	if n.Display, err = parseDisplay(trim(s[:open])); err != nil {
-		return NameAddr{}, err
+	if err != nil {
+		return NameAddr{}, "", err
+	}
+	n = NameAddr{Raw: s, Display: display}
+	if n.URI, err = ParseURI(uri); err != nil {
+		return NameAddr{}, "", err
+	}
+	if n.Params, err = parseParams(params); err != nil {
+		return NameAddr{}, "", err
+	}
+	return n, uri, nil
+}
+
+// cutBracketed takes "name <uri>;params" apart; the bracket is at open.
+func cutBracketed(s string, open int) (display, uri, params string, err error) {
+	if display, err = parseDisplay(trim(s[:open])); err != nil {
+		return "", "", "", err
 	}
 	rest := s[open+1:]
 	end := strings.IndexByte(rest, '>')
 	if end < 0 {
-		return NameAddr{}, errBracket
+		return "", "", "", errBracket
 	}
-	if n.URI, err = ParseURI(rest[:end]); err != nil {
-		return NameAddr{}, err
-	}
-	if n.Params, err = parseParams(rest[end+1:]); err != nil {
-		return NameAddr{}, err
-	}
-	return n, nil
+	return display, rest[:end], rest[end+1:], nil
 }
 
-// parseBare reads an addr-spec with header parameters. The parameters start
-// at the first semicolon after the user part.
-func (n NameAddr) parseBare(s string) (NameAddr, error) {
-	end := strings.IndexByte(s, ';')
-	if end < 0 {
-		end = len(s)
+// cutBare takes "uri;params" apart. Without brackets all parameters are the
+// header's.
+func cutBare(s string) (uri, params string, err error) {
+	if i := strings.IndexByte(s, ';'); i >= 0 {
+		s, params = s[:i], s[i:]
 	}
-	spec := trim(s[:end])
-	if spec == "" {
-		return NameAddr{}, errNoURI
+	switch uri = trim(s); {
+	case uri == "":
+		return "", "", errNoURI
+	case strings.ContainsAny(uri, "?,"):
+		return "", "", errBare
 	}
-	if strings.ContainsAny(spec, "?,") {
-		return NameAddr{}, errBare
-	}
-	var err error
-	if n.URI, err = ParseURI(spec); err != nil {
-		return NameAddr{}, err
-	}
-	if n.Params, err = parseParams(s[end:]); err != nil {
-		return NameAddr{}, err
-	}
-	return n, nil
+	return uri, params, nil
 }
 
 // parseDisplay takes a quoted-string or words. RFC 3261 wants the words to be

@@ -88,8 +88,11 @@ func (p Params) write(b *strings.Builder) {
 // the separators is dropped, quoted values are kept whole, and empty
 // parameters (";;") are an error.
 func parseParams(s string) (Params, error) {
-	var out Params
-	for s = trim(s); s != ""; {
+	if s = trim(s); s == "" {
+		return nil, nil
+	}
+	out := make(Params, 0, min(strings.Count(s, ";"), maxParams))
+	for s != "" {
 		if s[0] != ';' {
 			return nil, errParam
 		}
@@ -112,22 +115,10 @@ func parseParams(s string) (Params, error) {
 func parseParam(s string) (Param, error) {
 	name, value, eq := strings.Cut(s, "=")
 	name, value = trim(name), trim(value)
-	if !isParamName(name) || !isParamValue(value) {
+	if !all(name, paramName) || !isParamValue(value) {
 		return Param{}, errParam
 	}
 	return Param{Name: name, Value: value, Flag: !eq}, nil
-}
-
-// paramChars are what URI parameter names may hold beside token characters.
-const paramChars = tokenChars + "[]/:&$()@"
-
-func isParamName(s string) bool {
-	for i := 0; i < len(s); i++ {
-		if !isAlnum(s[i]) && strings.IndexByte(paramChars, s[i]) < 0 {
-			return false
-		}
-	}
-	return s != ""
 }
 
 // isParamValue accepts one quoted-string, or text without quotes, white

@@ -161,15 +161,11 @@ func (b *builder) field(f *field, value string) {
 		}
 		b.seen |= f.bit
 	}
-	build := f.build
-	if build == nil {
-		build = func(b *builder, v string) { b.add(sip.NewHeader(f.name, v)) }
-	}
 	if f.is&list == 0 {
-		build(b, value)
+		b.build(f, value)
 		return
 	}
-	if err := splitList(value, func(v string) { build(b, v) }); err != nil {
+	if err := splitList(value, func(v string) { b.build(f, v) }); err != nil {
 		b.count++
 		if b.request != nil || f.name == "Via" {
 			b.refuse(bad(f.name, err.Error()))
@@ -177,6 +173,15 @@ func (b *builder) field(f *field, value string) {
 		}
 		b.add(sip.NewHeader(f.name, value))
 	}
+}
+
+// build adds one value of a header field.
+func (b *builder) build(f *field, value string) {
+	if f.build == nil {
+		b.add(sip.NewHeader(f.name, value))
+		return
+	}
+	f.build(b, value)
 }
 
 func (b *builder) add(h sip.Header) {

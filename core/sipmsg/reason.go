@@ -27,8 +27,8 @@ var reasons = map[int]string{
 	607: "Unwanted", 608: "Rejected",
 }
 
-// classes are the phrases for a status nobody named.
-var classes = [...]string{"Unknown", "Progress", "Success", "Redirection", "Request Failure", "Server Failure", "Global Failure"}
+// classReasons are the phrases for a status nobody named.
+var classReasons = [...]string{"Unknown", "Progress", "Success", "Redirection", "Request Failure", "Server Failure", "Global Failure"}
 
 // Reason is the reason phrase of a status; for an unknown one that of its
 // class.
@@ -36,8 +36,8 @@ func Reason(status int) string {
 	if r, ok := reasons[status]; ok {
 		return r
 	}
-	if c := status / 100; c > 0 && c < len(classes) {
-		return classes[c]
+	if c := status / 100; c > 0 && c < len(classReasons) {
+		return classReasons[c]
 	}
-	return classes[0]
+	return classReasons[0]
 }

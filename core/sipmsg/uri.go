@@ -113,14 +113,7 @@ func splitHostPort(s string) (host string, port int, err error) {
 	return host, int(n), nil
 }
 
-func isHost(s string) bool {
-	for i := 0; i < len(s); i++ {
-		if !isAlnum(s[i]) && s[i] != '.' && s[i] != '-' && s[i] != '_' {
-			return false
-		}
-	}
-	return len(s) <= 255
-}
+func isHost(s string) bool { return all(s, hostName) && len(s) <= 255 }
 
 func isScheme(s string) bool {
 	for i := 0; i < len(s); i++ {
