@@ -68,6 +68,21 @@ func (t *Transport) Redirect(c net.Conn, host string, timeout time.Duration) {
 	writeAnswer(c, http.StatusPermanentRedirect, http.Header{"Location": {to}}, "")
 }
 
+// failing remembers the error of a read, which http.ReadRequest hides behind
+// what it thinks of the half of a line that came before.
+type failing struct {
+	io.Reader
+	err error
+}
+
+func (f *failing) Read(b []byte) (int, error) {
+	n, err := f.Reader.Read(b)
+	if err != nil {
+		f.err = err
+	}
+	return n, err
+}
+
 // prefixed is a connection from which a little was read already.
 type prefixed struct {
 	net.Conn

@@ -3,6 +3,7 @@ package transport
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -108,10 +109,11 @@ func (t *Transport) WebSocket(c net.Conn, u Upgrade) (Conn, Asked, error) {
 // readRequest reads the head of one request. What was read beyond it is given
 // back by the connection returned.
 func readRequest(c net.Conn) (net.Conn, *http.Request, error) {
-	br := bufio.NewReaderSize(io.LimitReader(c, maxRequest), 2048)
+	src := &failing{Reader: c}
+	br := bufio.NewReaderSize(io.LimitReader(src, maxRequest), 2048)
 	req, err := http.ReadRequest(br)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, cmp.Or(src.err, err)
 	}
 	rest, _ := br.Peek(br.Buffered())
 	return &prefixed{Conn: c, rest: bytes.Clone(rest)}, req, nil

@@ -87,9 +87,11 @@ func (w *webSocket) ended(err error, began bool) error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return tooSlow(err, began)
-	case errors.As(err, &goodbye), errors.As(err, &network), errors.Is(err, io.EOF),
-		errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.ErrClosedPipe), errors.Is(err, net.ErrClosed):
+	case errors.As(err, &goodbye):
 		return err
+	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, io.ErrClosedPipe), errors.Is(err, net.ErrClosed):
+		return &Error{ClientReset, err} // no goodbye: 1006 in RFC 6455 §7.4.1
 	default:
 		return &Error{Protocol, err}
 	}
