@@ -161,7 +161,8 @@ func (b *builder) field(f *field, value string) {
 		}
 		b.seen |= f.bit
 	}
-	if f.is&list == 0 {
+	// Without a comma the value's own parser finds what is unbalanced.
+	if f.is&list == 0 || f.build != nil && value != "" && strings.IndexByte(value, ',') < 0 {
 		b.build(f, value)
 		return
 	}
