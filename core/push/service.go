@@ -240,7 +240,13 @@ func (s *Service) find(tokens []Token, class string, n need) (route, string) {
 	if !s.cfg.Enabled {
 		return route{}, "push is switched off"
 	}
-	return find(s.apps, tokens, class, n)
+	r, reason := find(s.apps, tokens, class, n)
+	if r.app == nil {
+		for _, t := range tokens {
+			s.Fit(t) // for the log
+		}
+	}
+	return r, reason
 }
 
 // send completes the notification, hands it over, and sends it once more
