@@ -1,0 +1,125 @@
+package admin
+
+import "time"
+
+// Status is GET /api/v1/status.
+type Status struct {
+	Version  string    `json:"version"`
+	Started  time.Time `json:"started"`
+	Uptime   int64     `json:"uptime"` // seconds
+	Ready    bool      `json:"ready"`
+	Tunnels  []Tunnel  `json:"tunnels"`
+	Domains  []Domain  `json:"domains"`
+	Push     Push      `json:"push"`
+	Store    Store     `json:"store"`
+	Warnings []string  `json:"warnings"` // each with its remedy
+}
+
+// Tunnel is the state of the tunnel to one edge.
+type Tunnel struct {
+	Edge      string     `json:"edge"` // as the config has it
+	Up        bool       `json:"up"`
+	Since     *time.Time `json:"since"` // of the present state; null before the first
+	Flows     int        `json:"flows"`
+	LastError string     `json:"last_error"`
+}
+
+// Domain is one SIP domain and whether its PBX can be reached.
+type Domain struct {
+	Name      string `json:"name"`
+	Upstream  string `json:"upstream"` // "" for a stand-alone domain
+	OK        bool   `json:"ok"`
+	LastError string `json:"last_error"`
+}
+
+// Push is what can be pushed to.
+type Push struct {
+	Enabled bool  `json:"enabled"`
+	Apps    []App `json:"apps"`
+}
+
+// App is one app at one push provider.
+type App struct {
+	ID        string `json:"id"`
+	Provider  string `json:"provider"`
+	OK        bool   `json:"ok"`
+	LastError string `json:"last_error"`
+}
+
+// Store is where bindings and devices are kept.
+type Store struct {
+	Kind      string `json:"kind"` // "embedded" or "cluster"
+	OK        bool   `json:"ok"`
+	LastError string `json:"last_error"`
+}
+
+// Client is one device; GET /api/v1/clients is a list of them.
+type Client struct {
+	AOR      string     `json:"aor"`
+	Instance string     `json:"instance"`
+	State    string     `json:"state"` // "foreground", "silent", "suspended", "waking" or "gone"
+	Flow     *Flow      `json:"flow"`  // null without a live one
+	Tokens   []Token    `json:"tokens"`
+	Expires  *time.Time `json:"expires"`   // of the SIP registration; null without one
+	LastWake *time.Time `json:"last_wake"` // null before the first
+}
+
+// Flow is a device's live connection.
+type Flow struct {
+	ID        string    `json:"id"`
+	Edge      string    `json:"edge"`
+	Transport string    `json:"transport"` // "tls" or "wss"
+	Remote    string    `json:"remote"`
+	Since     time.Time `json:"since"`
+}
+
+// The states of a token.
+const (
+	TokenLive  = "live"   // can be pushed to
+	TokenDead  = "dead"   // the provider said that it is gone
+	TokenNoFit = "no app" // no configured app fits it
+)
+
+// Token is a push token of a device, without its value.
+type Token struct {
+	Kind     string `json:"kind"` // "voip" or "alert"
+	Provider string `json:"provider"`
+	App      string `json:"app"`
+	State    string `json:"state"` // one of the constants above
+}
+
+// PushResult is what became of one test push; POST /api/v1/push/test answers
+// {"results": [...]}.
+type PushResult struct {
+	Instance string `json:"instance"`
+	Provider string `json:"provider"`
+	App      string `json:"app"`
+	Channel  string `json:"channel"`
+	Outcome  string `json:"outcome"` // "accepted", "no_route", "dead_token", "provider_down" or "refused"
+	Status   int    `json:"status"`  // of the provider's answer, 0 without one
+	Reason   string `json:"reason"`
+	ID       string `json:"id"` // the provider's, for its support
+}
+
+// PushTestRequest is the body of POST /api/v1/push/test.
+type PushTestRequest struct {
+	AOR string `json:"aor"`
+}
+
+// PushTestAnswer is the answer to a [PushTestRequest].
+type PushTestAnswer struct {
+	Results []PushResult `json:"results"`
+}
+
+// Fault is the body of every answer that is no success.
+type Fault struct {
+	Error string `json:"error"`
+}
+
+// At is a time for an answer: nil, JSON's null, for the zero time.
+func At(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
