@@ -135,7 +135,7 @@ func (s *Server) admit(d *door, c net.Conn) *guest {
 	remote := transport.RemoteOf(c)
 	pass, why := s.gate.Enter(remote.Addr())
 	if pass == nil {
-		s.log.Debug("client refused", "listener", d.name, "remote", transport.Redacted(remote.Addr()), "reason", string(why))
+		s.log.Debug("client refused", "listener", d.name, "remote", transport.Remote(remote.Addr()), "reason", string(why))
 		_ = c.Close()
 		return nil
 	}
@@ -146,7 +146,7 @@ func (s *Server) admit(d *door, c net.Conn) *guest {
 func (s *Server) refuse(d *door, g *guest, why admission.Reason, err error) {
 	s.gate.Refuse(why)
 	s.log.Debug("client refused", "listener", d.name,
-		"remote", transport.Redacted(transport.RemoteOf(g.conn).Addr()), "reason", string(why), "err", err)
+		"remote", transport.Remote(transport.RemoteOf(g.conn).Addr()), "reason", string(why), "err", err)
 	_ = g.conn.Close()
 	g.pass.Leave()
 }

@@ -168,6 +168,6 @@ func (l *link) log(msg string, more ...any) {
 	info := l.inside.Info()
 	l.relay.cfg.Log.Info(msg, append([]any{
 		"flow", hex.EncodeToString(info.UUID[:]), "transport", info.Transport,
-		"remote", transport.Redacted(info.Remote.Addr()),
+		"remote", transport.Remote(info.Remote.Addr()),
 	}, more...)...)
 }

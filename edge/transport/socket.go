@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
@@ -86,20 +87,26 @@ func RemoteOf(c net.Conn) netip.AddrPort {
 	return ap
 }
 
-// Redacted is an address as logs show it: enough to tell networks apart, not
-// enough to tell people.
-func Redacted(a netip.Addr) string {
-	switch a = a.Unmap(); {
+// Remote is a client's address as logs show it: enough to tell networks apart,
+// not enough to tell people.
+type Remote netip.Addr
+
+// LogValue is the address without its last octet, or of IPv6 the /48.
+func (r Remote) LogValue() slog.Value {
+	switch a := netip.Addr(r).Unmap(); {
 	case a.Is4():
 		b := a.As4()
-		return fmt.Sprintf("%d.%d.%d.x", b[0], b[1], b[2])
+		return slog.StringValue(fmt.Sprintf("%d.%d.%d.x", b[0], b[1], b[2]))
 	case a.Is6():
 		p, _ := a.WithZone("").Prefix(48)
-		return p.Masked().String()
+		return slog.StringValue(p.String())
 	default:
-		return "unknown"
+		return slog.StringValue("unknown")
 	}
 }
+
+// Reveal is the whole address, for loggers that are told to show it.
+func (r Remote) Reveal() string { return netip.Addr(r).String() }
 
 // paced gives every write its own deadline, so that what counts is progress
 // and not the length of a queue. A deadline set from outside holds where it is
