@@ -173,9 +173,11 @@ func (p *Proxy) toClient(l *leg, to *peer) (*sip.Request, bool) {
 	d := draft{from: l.req, uri: l.req.Recipient, routes: l.routes}
 	if !l.dialog || p.isOwnURI(&l.req.Recipient) {
 		b, ok := p.bindingOn(l.id, to)
-		if !ok || sip.ParseUri(b.URI, &d.uri) != nil {
+		var contact sip.Uri // a fresh one: the parser sets only what it finds
+		if !ok || sip.ParseUri(b.URI, &contact) != nil {
 			return nil, false
 		}
+		d.uri = contact
 		if makesDialog(l.req) {
 			prev := p.towardsPBX(b.Token, l.pbxVia)
 			if l.prev.uri != "" {
