@@ -13,14 +13,15 @@ import "time"
 //
 //	          REGISTER                inactive, no pong, no answer
 //	Gone ────────────────▶ Foreground ────────────────────────────▶ Silent
-//	 ▲                      ▲   ▲ │ flow lost   heard again  │        │ │
-//	 │                      │   └─┼───────────────────────────────────┘ │
-//	 │                      │     ▼                                     │
-//	 │ kept no longer, or   │  Suspended ◀──────────────────────────────┘
-//	 │ the token died, or   │     │ push ▲ window over        flow lost
-//	 │ grace over           │     ▼      │
+//	 ▲                      ▲  ▲  │            heard again           │   │
+//	 │                      │  └──┼──────────────────────────────────┘   │
+//	 │                      │     │ flow lost                  flow lost │
+//	 │ kept no longer, or   │     ▼                                      │
+//	 │ its token died, or   │  Suspended ◀───────────────────────────────┘
+//	 │ its grace is over    │     │ push ▲ window over
+//	 ├──────────────────────┼─────┤      │
+//	 │             REGISTER │     ▼      │
 //	 └──────────────────────┴── Waking ──┘
-//	                  REGISTER
 //
 // A device without a token is Suspended for the reconnect grace only (B30),
 // and Gone after it.
