@@ -79,21 +79,17 @@ type Process struct {
 	name   string
 	cmd    *exec.Cmd
 	out    *tail
-	stdin  io.WriteCloser
-	stdout io.ReadCloser
+	stdin  io.WriteCloser // nil unless asked for
 	exited chan struct{}
 	err    error // of Wait; read after exited
 }
 
 // spec is how a program is started.
 type spec struct {
-	name   string
-	path   string
-	args   []string
-	dir    string
-	env    []string
-	piped  bool // stdin and stdout belong to the caller
-	ignore bool // a non-zero exit is no finding in itself
+	name, path, dir string
+	args, env       []string
+	stdin           bool      // the caller writes to it
+	stdout          io.Writer // nil: kept for the test's log
 }
 
 // launch starts a program, and ends it by its process id when t ends.
@@ -106,16 +102,15 @@ func launch(t testing.TB, s spec) *Process {
 	p.cmd.Stderr = p.out
 	// A group of its own, so that a program's children end with it.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if s.piped {
+	p.cmd.WaitDelay = time.Second
+	if p.cmd.Stdout = p.out; s.stdout != nil {
+		p.cmd.Stdout = s.stdout
+	}
+	if s.stdin {
 		var err error
 		if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 			t.Fatal(err)
 		}
-		if p.stdout, err = p.cmd.StdoutPipe(); err != nil {
-			t.Fatal(err)
-		}
-	} else {
-		p.cmd.Stdout = p.out
 	}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatalf("%s: %v", s.name, err)

@@ -217,7 +217,7 @@ func (x *PBX) forward(ctx context.Context, s conn, remote string, m *Message) {
 	}
 	sum := sha256.Sum256([]byte(branchOf(m)))
 	out := &Message{Method: m.Method, URI: target, Body: m.Body}
-	out.Add("Via", fmt.Sprintf("SIP/2.0/TCP %s;branch=z9hG4bK%x;sallyport-from=%s", x.addr, sum[:8], remote))
+	out.Add("Via", fmt.Sprintf("SIP/2.0/TCP %s;branch=z9hG4bK%x;back=%x", x.addr, sum[:8], remote))
 	if m.Method == "INVITE" {
 		out.Add("Record-Route", "<sip:"+x.addr+";transport=tcp;lr>")
 	}
@@ -271,7 +271,8 @@ func (x *PBX) route(m *Message) (target, next string, ok bool) {
 // back returns a response to where our Via says the request came from.
 func (x *PBX) back(m *Message) {
 	_, params, _ := strings.Cut(m.Get("Via"), ";")
-	from, _ := param(params, "sallyport-from")
+	back, _ := param(params, "back")
+	from, _ := hex.DecodeString(back)
 	out := &Message{Status: m.Status, Reason: m.Reason, Body: m.Body}
 	first := true
 	for _, h := range m.Headers {
@@ -285,7 +286,7 @@ func (x *PBX) back(m *Message) {
 		out.Headers = append(out.Headers, h)
 	}
 	x.mu.Lock()
-	s := x.lines[from]
+	s := x.lines[string(from)]
 	x.mu.Unlock()
 	if s != nil {
 		_ = s.write(out.Bytes())
