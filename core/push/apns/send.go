@@ -42,7 +42,7 @@ func (c *Client) Send(ctx context.Context, n push.Notification) push.Result {
 	}
 	a := c.attempts(ctx, e, n.Urgent, note)
 	v := judge(a)
-	c.note(e, v, a, ctx)
+	c.note(ctx, e, v, a)
 	return push.Result{
 		Outcome: v.outcome, Reason: a.String(), Status: a.status, ID: n.ID, DeadSince: a.timestamp,
 	}
@@ -67,7 +67,7 @@ func (c *Client) attempts(ctx context.Context, e *endpoint, urgent bool, n *apns
 		}
 		v := judge(a)
 		if ctx.Err() != nil || resent || !c.again(l, ln, v, urgent) {
-			if v.dead && ctx.Err() != context.Canceled {
+			if v.dead && !errors.Is(ctx.Err(), context.Canceled) {
 				l.retire(ln)
 			}
 			return a
@@ -127,7 +127,7 @@ func (c *Client) notification(n push.Notification) (_ *apns2.Notification, reaso
 }
 
 // note draws the consequences of the final verdict for the pushes to come.
-func (c *Client) note(e *endpoint, v verdict, a answer, ctx context.Context) {
+func (c *Client) note(ctx context.Context, e *endpoint, v verdict, a answer) {
 	switch {
 	case v.outcome == push.Accepted:
 		e.breaker.reset()

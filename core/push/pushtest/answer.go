@@ -29,8 +29,12 @@ func (c *conn) answer(id uint32, st *stream) {
 	if c.frozen.Load() || !c.reply(id, r, response{status: status, reason: reason, html: html, reset: fault.Reset}) {
 		return
 	}
+	p := r.push(status, reason)
+	if c.sim.OnAnswer != nil {
+		c.sim.OnAnswer(p)
+	}
 	if status == http.StatusOK && !fault.Reset && c.sim.OnPush != nil {
-		c.sim.OnPush(r.push(status, reason))
+		c.sim.OnPush(p)
 	}
 }
 

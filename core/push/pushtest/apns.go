@@ -96,6 +96,8 @@ type APNs struct {
 	// OnPush is called for each accepted push, from the connection's goroutine,
 	// after the answer was sent. Set it before Serve.
 	OnPush func(Push)
+	// OnAnswer is OnPush for every push, refused ones included.
+	OnAnswer func(Push)
 
 	// Static after NewAPNs.
 	cfg APNsConfig
