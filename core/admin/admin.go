@@ -28,7 +28,7 @@ import (
 
 // Config says where the API listens and who may use it.
 type Config struct {
-	// Listen is host:port of API, /metrics, /healthz and /readyz.
+	// Listen is host:port of API, /metrics, /healthz and /readyz; "" for none.
 	Listen string
 	// TokenFile holds the bearer token of the API, at least 16 characters;
 	// needed when Listen is not on loopback.
@@ -46,6 +46,7 @@ type Config struct {
 func (c Config) Validate() error {
 	var faults []error
 	switch host, _, err := net.SplitHostPort(c.Listen); {
+	case c.Listen == "":
 	case err != nil:
 		faults = append(faults, fmt.Errorf("admin.listen: must be host:port (got %q)", c.Listen))
 	case !isLoopback(host) && c.TokenFile == "":
@@ -158,27 +159,32 @@ func (a *Admin) Run(ctx context.Context) error {
 	if err := a.Reload(); err != nil {
 		return err
 	}
-	api, err := listen(ctx, "admin.listen", a.cfg.Listen)
-	if err != nil {
-		return err
-	}
-	servers := []*http.Server{a.server(a.api())}
-	listeners := []net.Listener{api}
-	a.mu.Lock()
-	a.addr = api.Addr()
-	a.mu.Unlock()
-	if a.cfg.MetricsListen != "" {
-		plain, err := listen(ctx, "admin.metrics_listen", a.cfg.MetricsListen)
+	var servers []*http.Server
+	var listeners []net.Listener
+	for _, door := range []struct {
+		key, addr string
+		handler   http.Handler
+		opened    *net.Addr
+	}{
+		{"admin.listen", a.cfg.Listen, a.api(), &a.addr},
+		{"admin.metrics_listen", a.cfg.MetricsListen, a.pages(http.NewServeMux()), &a.plain},
+	} {
+		if door.addr == "" {
+			continue
+		}
+		l, err := listen(ctx, door.key, door.addr)
 		if err != nil {
-			api.Close()
+			for _, l := range listeners {
+				l.Close()
+			}
 			return err
 		}
-		servers, listeners = append(servers, a.server(a.pages(http.NewServeMux()))), append(listeners, plain)
+		servers, listeners = append(servers, a.server(door.handler)), append(listeners, l)
 		a.mu.Lock()
-		a.plain = plain.Addr()
+		*door.opened = l.Addr()
 		a.mu.Unlock()
+		a.log.Info("admin listener open", "key", door.key, "addr", l.Addr().String())
 	}
-	a.log.Info("admin listener open", "addr", api.Addr().String())
 	close(a.opened)
 	return serve(ctx, servers, listeners)
 }
