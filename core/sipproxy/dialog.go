@@ -123,7 +123,7 @@ func (p *Proxy) dialogToDevice(st *serverTx, n next) {
 		wait = byeWait
 	}
 	unwatch := p.watch(l.id, l)
-	p.txs.Go(func() {
+	p.calls.Go(func() {
 		defer unwatch()
 		if pe, _ := l.await(p.ctx, wait); pe != nil {
 			p.relayLeg(st, l, pe)

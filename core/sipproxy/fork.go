@@ -52,6 +52,15 @@ func overOf(ctx context.Context) *over {
 	return &over{}
 }
 
+// endStatus is the answer for a branch that was ended while it held the call:
+// 487 when the call was over, 503 when the proxy stops.
+func endStatus(ctx context.Context) int {
+	if _, over := context.Cause(ctx).(*over); over {
+		return 487
+	}
+	return 503
+}
+
 // A fork is the response context of an INVITE (RFC 3261 §16.7): the request,
 // its branches, and the best answer so far.
 type fork struct {
@@ -75,7 +84,7 @@ func (p *Proxy) start(st *serverTx, drop []string, targets ...target) {
 	f := &fork{p: p, st: st, drop: drop, end: end, pending: len(targets)}
 	st.setFork(f)
 	for _, t := range targets {
-		p.txs.Go(func() { f.done(t.run(ctx, f)) })
+		p.calls.Go(func() { f.done(t.run(ctx, f)) })
 	}
 }
 

@@ -43,7 +43,7 @@ func (l *leg) cancelled(o *over) {
 		return
 	}
 	ctx, drop := l.p.ghosts.add(l.p.ctx, l.id.String())
-	l.p.txs.Go(func() {
+	l.p.calls.Go(func() {
 		defer drop()
 		l.haunt(ctx, o)
 	})

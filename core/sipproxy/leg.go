@@ -129,7 +129,7 @@ func (l *leg) reach(ctx context.Context, f *fork) (*peer, outcome) {
 		if l.dialog {
 			return l.await(ctx, time.Until(l.deadline))
 		}
-		return l.hold(ctx, f, dev)
+		return l.hold(ctx, f, wakeDevice(dev))
 	}
 	if l.dialog {
 		return l.await(ctx, time.Until(l.deadline))
@@ -157,22 +157,22 @@ func (l *leg) announce(dev location.Device) {
 
 // hold wakes the device and waits until it has registered. Somebody who hangs
 // up first ends the wait at once; what the device is then told is ghost's.
-func (l *leg) hold(ctx context.Context, f *fork, dev location.Device) (*peer, outcome) {
+func (l *leg) hold(ctx context.Context, f *fork, d wake.Device) (*peer, outcome) {
 	if after := l.p.cfg.RingbackAfter; l.p.cfg.Ringback != 0 && after < l.p.cfg.Window {
 		t := time.AfterFunc(after, func() { f.ringback() })
 		defer t.Stop()
 	}
-	out, err := l.p.waker.Call(ctx, wakeDevice(dev), l.call, l.step)
+	out, err := l.p.waker.Call(ctx, d, l.call, l.step)
 	l.pushed = l.pushed || out.Pushed
-	l.p.loc.Woken(l.id, time.Now())
 	if err == nil {
+		l.p.loc.Woken(l.id, time.Now())
 		if pe := l.p.peerByID(out.Flow); pe != nil {
 			return pe, outcome{}
 		}
 		return l.await(ctx, time.Until(l.deadline)) // it came and went
 	}
 	if ctx.Err() != nil {
-		return nil, outcome{status: 487}
+		return nil, outcome{status: endStatus(ctx)}
 	}
 	l.p.log.Info("call not delivered", "device", l.id, "call_id", l.call.CallID, "err", err)
 	return nil, outcome{status: 480}
@@ -192,7 +192,7 @@ func (l *leg) await(ctx context.Context, d time.Duration) (*peer, outcome) {
 			l.step(trace.StepWindowOver, "the device did not register")
 			return nil, outcome{status: 480}
 		case <-ctx.Done():
-			return nil, outcome{status: 487}
+			return nil, outcome{status: endStatus(ctx)}
 		}
 	}
 }
@@ -215,8 +215,9 @@ func (l *leg) recover(ctx context.Context, f *fork, old *peer) (*peer, outcome) 
 	if pe := l.p.peerOf(dev); pe != nil && pe != old && !pe.isGone() {
 		return pe, outcome{}
 	}
-	if !l.pushed && !l.dialog && l.p.waker.CanCall(wakeDevice(dev)) {
-		return l.hold(ctx, f, dev)
+	if d := wakeDevice(dev); !l.pushed && !l.dialog && l.p.waker.CanCall(d) {
+		d.Flow = old.flow.ID() // location may not know yet that it is gone
+		return l.hold(ctx, f, d)
 	}
 	wait := time.Until(l.deadline)
 	if !l.pushed {

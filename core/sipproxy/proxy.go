@@ -102,7 +102,8 @@ type Proxy struct {
 	ctx           context.Context
 	stop          context.CancelFunc
 
-	txs    group // goroutines of transactions and legs
+	calls  group // goroutines of legs and of requests that wait
+	txs    group // listeners of transactions
 	upTxs  *txTable
 	ghosts ghosts
 
@@ -149,6 +150,8 @@ func (p *Proxy) Attach(flows *downstream.Flows, up Upstream) { p.flows, p.up = f
 func (p *Proxy) Run(ctx context.Context) error {
 	<-ctx.Done()
 	p.stop()
+	p.calls.close()
+	p.calls.wait() // each has told its caller; none waits longer than cancelPatience
 	p.txs.close()
 	p.upTxs.closeAll()
 	if p.flows != nil {
@@ -260,16 +263,14 @@ func (p *Proxy) State(d location.Device) liveness.State {
 	return f.State(time.Now())
 }
 
-// wakeDevice is what core/wake needs to know of a device: its live tokens.
+// wakeDevice is what core/wake needs to know of a device. A dead token is told
+// too: a device that has a token per channel keeps its channels apart (B19).
 func wakeDevice(d location.Device) wake.Device {
 	out := wake.Device{ID: d.ID.String(), Class: d.Class}
 	for _, t := range d.Tokens {
-		if t.Dead {
-			continue
-		}
 		out.Tokens = append(out.Tokens, wake.Token{
 			Provider: t.Provider, Kind: t.Kind, App: t.App, Param: t.Param, Value: t.Value,
-			Sandbox: t.Sandbox, Registered: t.Registered,
+			Sandbox: t.Sandbox, Registered: t.Registered, Dead: t.Dead,
 		})
 	}
 	return out

@@ -38,7 +38,7 @@ func (p *Proxy) withPBX(domain string, use func(*peer), fail func(error)) {
 		use(pe)
 		return
 	}
-	p.txs.Go(func() {
+	p.calls.Go(func() {
 		ctx, cancel := context.WithTimeout(p.ctx, dialPatience)
 		defer cancel()
 		c, err := p.up.Conn(ctx, domain)
