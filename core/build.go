@@ -1,0 +1,245 @@
+package core
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"sallyport/certs"
+	"sallyport/core/downstream"
+	"sallyport/core/jetstream"
+	"sallyport/core/location"
+	"sallyport/core/push"
+	"sallyport/core/push/apns"
+	"sallyport/core/registrar"
+	"sallyport/core/sipproxy"
+	"sallyport/core/trace"
+	"sallyport/core/upstream"
+	"sallyport/core/wake"
+	"sallyport/tunnel"
+)
+
+// flowTimer is granted to clients that use RFC 5626; the edge waits longer.
+const flowTimer = 120
+
+// maxTraces bounds the calls whose trace is kept.
+const maxTraces = 10000
+
+// build opens what the config names and gives the rooms to one another. The
+// rooms come in the order in which they start; they end in the reverse.
+func (s *Server) build(ctx context.Context) ([]room, error) {
+	bundle, err := certs.LoadBundle(s.cfg.Tunnel.Identity)
+	if err != nil {
+		return nil, fmt.Errorf("tunnel.identity: %w", err)
+	}
+	if bundle.Role() != certs.RoleCore {
+		return nil, fmt.Errorf("tunnel.identity: %s is the bundle of an %s, not of a core", s.cfg.Tunnel.Identity, bundle.Role())
+	}
+	s.store, err = jetstream.Open(ctx, jetstream.Config{
+		Dir: s.cfg.Store.Dir, NATS: s.cfg.Store.NATS, Replicas: s.cfg.Store.Replicas, Name: bundle.Name(),
+	}, s.log)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	s.traces = trace.New(s.store.Traces(), maxTraces, s.log)
+	s.loc = location.New(location.Config{DeviceKeep: s.cfg.Wake.DeviceKeep.Duration, Core: bundle.Name()}, s.store.Devices(), s.log)
+	if err := s.loc.Load(ctx); err != nil {
+		return nil, fmt.Errorf("location: %w", err)
+	}
+	if err := s.traces.Load(ctx); err != nil {
+		return nil, fmt.Errorf("trace: %w", err)
+	}
+	apps, err := s.apps()
+	if err != nil {
+		return nil, err
+	}
+	s.pushes = push.New(push.Config{Enabled: s.cfg.Push.Enabled}, apps, s.log, s.deps.Registry)
+	s.waker = wake.New(wake.Config{Window: s.cfg.Wake.Window.Duration, Flow: s.flowOf}, s.pushes, s.tokenDead, s.log, s.deps.Registry)
+	if err := s.buildSIP(ctx, bundle); err != nil {
+		return nil, err
+	}
+	s.warnings = append(s.warnings, func() string {
+		return certs.EndWarning(s.cfg.Tunnel.Identity, bundle.NotAfter(), time.Now())
+	})
+	s.reloads = append(s.reloads, bundle.Reload)
+	rooms := []room{
+		{"store", s.loc.Run},
+		{"identity", func(ctx context.Context) error { return bundle.Watch(ctx, s.log) }},
+		{"push", s.pushes.Run}, {"wake", s.waker.Run},
+		{"upstream", s.up.Run}, {"flows", s.flows.Run}, {"tunnel", s.dialer.Run},
+		{"sip", s.proxy.Run},
+	}
+	rooms = append(rooms, s.watchers...)
+	admin, err := s.admin()
+	if err != nil {
+		return nil, err
+	}
+	return append(rooms, room{"admin", admin}), nil
+}
+
+// buildSIP makes the proxy and both its sides.
+func (s *Server) buildSIP(ctx context.Context, bundle *certs.Bundle) error {
+	tokenKeys, err := s.keys(ctx, "token")
+	if err != nil {
+		return err
+	}
+	domains, upstreams, err := s.domains(ctx)
+	if err != nil {
+		return err
+	}
+	ringback, _ := strconv.Atoi(s.cfg.Wake.Ringback) // "none" is 0; validated
+	w := s.cfg.Wake
+	s.proxy = sipproxy.New(sipproxy.Config{
+		Core: bundle.Name(), Advertise: s.advertise(), Domains: domains,
+		Window: w.Window.Duration, Ringback: ringback, RingbackAfter: w.RingbackAfter.Duration,
+		ReconnectGrace: w.ReconnectGrace.Duration, PushEnabled: s.cfg.Push.Enabled,
+		PushInForeground: w.CallPushInForeground, Providers: s.providers(),
+		TokenKeys: tokenKeys, FlowTimer: seconds(flowTimer).Duration,
+	}, sipproxy.Deps{Location: s.loc, Waker: s.waker, Traces: s.traces, Log: s.log, Registry: s.deps.Registry})
+	s.flows = downstream.New(s.proxy, 4, s.log)
+	var trusted []netip.Prefix
+	for _, t := range s.cfg.SIP.Trusted {
+		trusted = append(trusted, netip.MustParsePrefix(t)) // validated
+	}
+	s.up = upstream.New(upstream.Config{Listen: s.cfg.SIP.Listen, Trusted: trusted, Upstreams: upstreams},
+		s.proxy.Upstream(), s.log, s.deps.Registry)
+	s.proxy.Attach(s.flows, s.up)
+	s.dialer = tunnel.NewDialer(tunnel.DialerConfig{
+		Name: bundle.Name(), Edges: s.cfg.Tunnel.Edges, Open: s.flows.Open, Services: []string{"sip"},
+		Dial:  func(ctx context.Context, edge string) (net.Conn, string, error) { return dialEdge(ctx, bundle, edge) },
+		Build: s.deps.Version, Log: s.log, Metrics: s.deps.Registry,
+	})
+	return nil
+}
+
+// dialEdge connects to an edge, which must show the certificate of that name.
+func dialEdge(ctx context.Context, bundle *certs.Bundle, edge string) (net.Conn, string, error) {
+	host, _, err := net.SplitHostPort(edge)
+	if err != nil {
+		return nil, "", err
+	}
+	d := tls.Dialer{Config: bundle.ClientConfig(certs.RoleEdge, host)}
+	c, err := d.DialContext(ctx, "tcp", edge)
+	if err != nil {
+		return nil, "", err
+	}
+	_, name, err := certs.PeerName(c.(*tls.Conn).ConnectionState())
+	if err != nil {
+		_ = c.Close()
+		return nil, "", err
+	}
+	return c, name, nil
+}
+
+// keys returns the newest and the previous key of a kind.
+func (s *Server) keys(ctx context.Context, name string) ([][]byte, error) {
+	newest, previous, err := s.store.Keys(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	if previous == nil {
+		return [][]byte{newest}, nil
+	}
+	return [][]byte{newest, previous}, nil
+}
+
+// domains reads the users files and lists the upstreams.
+func (s *Server) domains(ctx context.Context) ([]sipproxy.Domain, map[string][]string, error) {
+	nonceKeys, err := s.keys(ctx, "nonce")
+	if err != nil {
+		return nil, nil, err
+	}
+	var out []sipproxy.Domain
+	upstreams := map[string][]string{}
+	for i, d := range s.cfg.SIP.Domains {
+		dom := sipproxy.Domain{Name: strings.ToLower(d.Name), UpstreamExpires: d.UpstreamExpires.Duration}
+		if dom.UpstreamExpires == 0 {
+			dom.UpstreamExpires = defaultUpstreamExpires
+		}
+		if d.Path {
+			s.log.Warn("path = true is not built yet; the PBX gets a contact of ours", "domain", d.Name)
+		}
+		if uris, _ := d.Upstreams(); len(uris) > 0 {
+			upstreams[dom.Name] = uris
+		} else {
+			users, err := registrar.LoadUsers(d.UsersFile)
+			if err != nil {
+				return nil, nil, fmt.Errorf("sip.domain[%d].users_file: %w", i, err)
+			}
+			dom.Registrar = registrar.New(dom.Name, users, nonceKeys)
+			s.watchers = append(s.watchers, room{"users " + d.Name, func(ctx context.Context) error {
+				users.Watch(ctx, s.log)
+				return nil
+			}})
+		}
+		out = append(out, dom)
+	}
+	return out, upstreams, nil
+}
+
+// advertise is what PBXs are told. A core with stand-alone domains alone needs
+// no address; the name then only has to be nobody else's.
+func (s *Server) advertise() string {
+	if a := s.cfg.SIP.Advertise; a != "" {
+		return a
+	}
+	for _, l := range s.cfg.SIP.Listen {
+		if _, addr, ok := strings.Cut(l, ":"); ok {
+			return addr
+		}
+	}
+	return "core.invalid:5060"
+}
+
+// apps makes a sender for each app whose provider is built.
+func (s *Server) apps() ([]push.App, error) {
+	var apps []push.App
+	for i, a := range s.cfg.Push.Apps {
+		if a.Provider != push.ProviderAPNs {
+			s.log.Warn("this push provider is not built yet; its devices cannot be woken", "app", a.ID, "provider", a.Provider)
+			continue
+		}
+		c, err := apns.New(apns.Config{
+			BundleID: a.ID, TeamID: a.TeamID, KeyID: a.KeyID, KeyFile: a.KeyFile, Environment: a.Environment,
+			Endpoint: a.Endpoint, CAFile: a.CAFile, Proxy: s.cfg.Push.Proxy,
+		}, s.log, s.deps.Registry)
+		if err != nil {
+			return nil, fmt.Errorf("push.app[%d]: %w", i, err)
+		}
+		apps = append(apps, push.App{ID: a.ID, Provider: a.Provider, TeamID: a.TeamID, Sender: c, Run: c.Run})
+	}
+	return apps, nil
+}
+
+// providers lists the providers with at least one app that can be sent to.
+func (s *Server) providers() (list []string) {
+	for _, a := range s.pushes.Apps() {
+		if !slices.Contains(list, a.Provider) {
+			list = append(list, a.Provider)
+		}
+	}
+	return list
+}
+
+// flowOf tells wake a device's newest live flow.
+func (s *Server) flowOf(device string) string {
+	id, ok := location.ParseDeviceID(device)
+	if !ok {
+		return ""
+	}
+	d, _ := s.loc.Device(id)
+	return d.Flow()
+}
+
+// tokenDead notes what a provider said of a token (B19).
+func (s *Server) tokenDead(device string, r push.Result) {
+	if id, ok := location.ParseDeviceID(device); ok {
+		s.loc.TokenDead(id, r.Token.Provider, r.Token.Kind, r.Token.Value, r.Reason, r.DeadSince)
+	}
+}

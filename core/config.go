@@ -1,0 +1,136 @@
+package core
+
+import "sallyport/tunnel/unit"
+
+// Config is core.toml. Zero values are not defaults: start from [DefaultConfig].
+type Config struct {
+	Tunnel TunnelConfig `toml:"tunnel"`
+	SIP    SIPConfig    `toml:"sip"`
+	XMPP   XMPPConfig   `toml:"xmpp"`
+	Wake   WakeConfig   `toml:"wake"`
+	IM     IMConfig     `toml:"im"`
+	Push   PushConfig   `toml:"push"`
+	Store  StoreConfig  `toml:"store"`
+	Admin  AdminConfig  `toml:"admin"`
+	Log    LogConfig    `toml:"log"`
+}
+
+// TunnelConfig says which edges to dial, and as whom.
+type TunnelConfig struct {
+	// Edges are host:port of each edge's tunnel listener. The host is the name
+	// in that edge's certificate.
+	Edges []string `toml:"edges"`
+	// Identity is this core's bundle: certificate, key and CA.
+	Identity string `toml:"identity"`
+}
+
+// SIPConfig says where PBXs reach the core and what it serves.
+type SIPConfig struct {
+	// Listen are "tcp:host:port" and "udp:host:port".
+	Listen []string `toml:"listen"`
+	// Advertise is the host:port that PBXs are told; empty: the first listener.
+	Advertise string `toml:"advertise"`
+	// Trusted are the CIDRs that may send requests; empty: what the upstreams
+	// resolve to.
+	Trusted []string       `toml:"trusted"`
+	Domains []DomainConfig `toml:"domain"`
+}
+
+// DomainConfig is one SIP domain: with a PBX behind it, or stand-alone.
+type DomainConfig struct {
+	Name string `toml:"name"`
+	// Upstream is the PBX's SIP URI, or a list of them, tried in order.
+	Upstream any `toml:"upstream,omitempty"`
+	// UsersFile makes the domain stand-alone.
+	UsersFile string `toml:"users_file,omitempty"`
+	// Path gives the PBX a Path (RFC 3327) instead of a contact of ours.
+	Path bool `toml:"path"`
+	// UpstreamExpires is asked of the PBX, so that a sleeping phone stays
+	// registered.
+	UpstreamExpires unit.Duration `toml:"upstream_expires"`
+}
+
+// XMPPConfig lists the XMPP domains.
+type XMPPConfig struct {
+	Domains []XMPPDomainConfig `toml:"domain"`
+}
+
+// XMPPDomainConfig is one XMPP domain and its server.
+type XMPPDomainConfig struct {
+	Name     string `toml:"name"`
+	Upstream string `toml:"upstream"`
+}
+
+// WakeConfig says how sleeping devices are waited for.
+type WakeConfig struct {
+	Window               unit.Duration `toml:"window"`         // 1 s to 60 s
+	Ringback             string        `toml:"ringback"`       // none, 180 or 183
+	RingbackAfter        unit.Duration `toml:"ringback_after"` // beyond the window it never fires
+	DeviceKeep           unit.Duration `toml:"device_keep"`
+	ReconnectGrace       unit.Duration `toml:"reconnect_grace"`
+	CallPushInForeground bool          `toml:"call_push_in_foreground"`
+}
+
+// IMConfig says how long messages are kept for their reader.
+type IMConfig struct {
+	Keep unit.Duration `toml:"keep"`
+}
+
+// PushConfig holds the apps whose devices can be woken.
+type PushConfig struct {
+	Enabled bool        `toml:"enabled"`
+	Proxy   string      `toml:"proxy"`
+	Apps    []AppConfig `toml:"app"`
+}
+
+// AppConfig is one app at one push provider.
+type AppConfig struct {
+	ID          string `toml:"id"`       // bundle id or Android package
+	Provider    string `toml:"provider"` // apns, fcm or webpush
+	TeamID      string `toml:"team_id,omitempty"`
+	KeyID       string `toml:"key_id,omitempty"`
+	KeyFile     string `toml:"key_file,omitempty"`
+	Environment string `toml:"environment,omitempty"` // production or sandbox
+	Endpoint    string `toml:"endpoint,omitempty"`    // another base URL
+	CAFile      string `toml:"ca_file,omitempty"`     // PEM that replaces the system's roots
+	// ServiceAccount is FCM's JSON file, Project overrides the project in it.
+	ServiceAccount string `toml:"service_account,omitempty"`
+	Project        string `toml:"project,omitempty"`
+}
+
+// StoreConfig says where bindings live.
+type StoreConfig struct {
+	Dir      string   `toml:"dir"`
+	NATS     []string `toml:"nats"`
+	Replicas int      `toml:"replicas"`
+}
+
+// AdminConfig is the API's listener.
+type AdminConfig struct {
+	Listen        string `toml:"listen"`
+	TokenFile     string `toml:"token_file"`
+	MetricsListen string `toml:"metrics_listen"`
+}
+
+// LogConfig says what is logged and how.
+type LogConfig struct {
+	Level  string `toml:"level"`
+	Format string `toml:"format"` // json or text
+	// Redact hides addresses, AORs and tokens.
+	Redact bool `toml:"redact"`
+}
+
+// DefaultConfig returns the defaults of the contract.
+func DefaultConfig() Config {
+	return Config{
+		Wake: WakeConfig{
+			Window: seconds(13), Ringback: "none", RingbackAfter: seconds(5),
+			DeviceKeep: seconds(720 * 3600), ReconnectGrace: seconds(5), CallPushInForeground: true,
+		},
+		IM:    IMConfig{Keep: seconds(168 * 3600)},
+		Push:  PushConfig{Enabled: true},
+		Store: StoreConfig{Dir: "/var/lib/sallyport", Replicas: 1},
+		Admin: AdminConfig{Listen: "127.0.0.1:9462"},
+		Log:   LogConfig{Level: "info", Format: "json", Redact: true},
+	}
+}
