@@ -24,43 +24,40 @@ type App struct {
 // client wants, in either order (RFC 8599 §10.2 and Linphone's two tokens).
 var suffixes = []string{".voip&remote", ".remote&voip", ".voip", ".remote"}
 
-// splitParam takes the team and the bundle id out of an Apple pn-param,
-// TEAM.bundle.id.voip. The team ends at the first dot.
-func splitParam(param string) (team, id string) {
+// cutServices takes the services off an Apple pn-param.
+func cutServices(param string) string {
 	for _, s := range suffixes {
-		if cut, ok := strings.CutSuffix(param, s); ok {
-			param = cut
-			break
+		if at := len(param) - len(s); at >= 0 && strings.EqualFold(param[at:], s) {
+			return param[:at]
 		}
 	}
-	team, id, ok := strings.Cut(param, ".")
-	if !ok {
-		return "", param
+	return param
+}
+
+// fitsApple compares an Apple pn-param, TEAM.bundle.id.services, where the
+// team ends at the first dot. Parameters older than RFC 8599 name no team, and
+// fit by the id alone.
+func fitsApple(app *App, t Token) (ok bool, reason string) {
+	whole := cutServices(t.Param)
+	team, id, _ := strings.Cut(whole, ".")
+	switch {
+	case id == app.ID && (app.TeamID == "" || team == app.TeamID):
+		return true, ""
+	case id == app.ID:
+		return false, fmt.Sprintf("team %q is not team_id %q of app %s", clip(team), app.TeamID, app.ID)
+	case whole == app.ID, t.Param == "" && t.App == app.ID:
+		return true, ""
+	default:
+		return t.App == app.ID && strings.HasPrefix(t.Param, app.ID+"."), ""
 	}
-	return team, id
 }
 
 // matchers decide, for each provider, whether app is the one that t names. A
 // reason is given only where the app is nearly the right one.
 var matchers = map[string]func(app *App, t Token) (ok bool, reason string){
-	ProviderAPNs: func(app *App, t Token) (bool, string) {
-		if t.Param == "" {
-			return app.ID == t.App, ""
-		}
-		team, id := splitParam(t.Param)
-		if id != app.ID {
-			return false, ""
-		}
-		if app.TeamID != "" && team != "" && team != app.TeamID {
-			return false, fmt.Sprintf("team %q is not team_id %q of app %s", clip(team), app.TeamID, app.ID)
-		}
-		return true, ""
-	},
+	ProviderAPNs: fitsApple,
 	ProviderFCM: func(app *App, t Token) (bool, string) {
-		if t.Param == "" {
-			return app.ID == t.App, ""
-		}
-		return app.Project == t.Param, ""
+		return app.Project != "" && t.Param == app.Project || t.App == app.ID, ""
 	},
 	// WebPush names no app: the token is an address (RFC 8599 §12).
 	ProviderWebPush: func(*App, Token) (bool, string) { return true, "" },

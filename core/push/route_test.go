@@ -122,6 +122,11 @@ func TestMatchingATokenToAnApp(t *testing.T) {
 		"both, the other way":    {push.Token{Provider: "apns", Param: team + "." + bundle + ".remote&voip"}, bundle, ""},
 		"second app of the team": {push.Token{Provider: "apns", Param: team + ".org.example.other"}, "org.example.other", ""},
 		"sandbox, the same app":  {push.Token{Provider: "apns", Param: team + "." + bundle, Sandbox: true}, bundle, ""},
+		"services in capitals":   {push.Token{Provider: "apns", Param: team + "." + bundle + ".VoIP&Remote"}, bundle, ""},
+		"no team":                {push.Token{Provider: "apns", Param: bundle + ".voip"}, bundle, ""},
+		"older than RFC 8599":    {push.Token{Provider: "apns", App: bundle, Param: bundle + ".voip.prod"}, bundle, ""},
+		"an app below ours":      {push.Token{Provider: "apns", App: bundle + ".beta", Param: bundle + ".beta"}, "", "fits pn-param"},
+		"another team, app told": {push.Token{Provider: "apns", App: bundle, Param: "ZZZZZ99999." + bundle}, "", "is not team_id"},
 		"id known already":       {push.Token{Provider: "apns", App: bundle}, bundle, ""},
 		"one suffix only goes":   {push.Token{Provider: "apns", Param: team + "." + bundle + ".voip.voip"}, "", "fits pn-param"},
 		"another team":           {push.Token{Provider: "apns", Param: "ZZZZZ99999." + bundle}, "", `team "ZZZZZ99999" is not team_id "ABCDE12345"`},
@@ -143,6 +148,21 @@ func TestMatchingATokenToAnApp(t *testing.T) {
 			}
 		})
 	}
+}
+
+func FuzzFit(f *testing.F) {
+	f.Add("apns", team+"."+bundle+".voip&remote", bundle)
+	f.Add("fcm", "example-project", "")
+	s := service(&fake{})
+	f.Fuzz(func(t *testing.T, provider, param, app string) {
+		id, reason, ok := s.Fit(push.Token{Provider: provider, Param: param, App: app})
+		if ok != (reason == "") || ok != (id != "") || len(reason) > 1000 {
+			t.Fatalf("%q %q %v", id, reason, ok)
+		}
+		if ok && provider == push.ProviderAPNs && !strings.Contains(param+app, id) {
+			t.Fatalf("%q of %q fits %q", param, app, id)
+		}
+	})
 }
 
 func TestTokenThatFitsNothingIsLoggedOnce(t *testing.T) {
