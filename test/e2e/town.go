@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pelletier/go-toml/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sallyport/certs"
@@ -236,6 +237,17 @@ func (t *Town) StartCore() error {
 	t.mu.Unlock()
 	t.run("core", c.Run)
 	return nil
+}
+
+// WriteCoreConfig writes the core's config as a file, for a core in a process
+// of its own, and returns its path.
+func (t *Town) WriteCoreConfig() (string, error) {
+	text, err := toml.Marshal(t.core)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(t.cfg.Dir, "core.toml")
+	return path, os.WriteFile(path, text, 0o600)
 }
 
 // Ready waits until the core has a tunnel to the edge.

@@ -1,0 +1,139 @@
+package core
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// good is a config without faults.
+func good() Config {
+	c := DefaultConfig()
+	c.Tunnel = TunnelConfig{Edges: []string{"edge1.example.com:7443"}, Identity: "core1.pem"}
+	c.SIP = SIPConfig{
+		Listen: []string{"tcp:10.0.0.5:5060", "udp:10.0.0.5:5060"}, Advertise: "10.0.0.5:5060",
+		Domains: []DomainConfig{{Name: "example.com", Upstream: "sip:pbx.example.com:5060;transport=tcp"}},
+	}
+	return c
+}
+
+func TestAGoodConfigHasNoFaults(t *testing.T) {
+	c := good()
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEachFaultNamesItsKey(t *testing.T) {
+	for want, spoil := range map[string]func(*Config){
+		"tunnel.edges":                           func(c *Config) { c.Tunnel.Edges = nil },
+		`tunnel.edges: "edge1" `:                 func(c *Config) { c.Tunnel.Edges = []string{"edge1"} },
+		"tunnel.identity":                        func(c *Config) { c.Tunnel.Identity = "" },
+		"sip.listen":                             func(c *Config) { c.SIP.Listen = []string{"tls:10.0.0.5:5061"} },
+		"sip.listen: must say":                   func(c *Config) { c.SIP.Listen = nil },
+		"sip.advertise":                          func(c *Config) { c.SIP.Advertise = "pbx" },
+		"sip.trusted":                            func(c *Config) { c.SIP.Trusted = []string{"10.0.0.0"} },
+		"sip.domain:":                            func(c *Config) { c.SIP.Domains = nil },
+		"sip.domain[0].name":                     func(c *Config) { c.SIP.Domains[0].Name = "" },
+		"sip.domain[0]: needs":                   func(c *Config) { c.SIP.Domains[0].Upstream = nil },
+		"sip.domain[0]: upstream and users_file": func(c *Config) { c.SIP.Domains[0].UsersFile = "users" },
+		"sip.domain[0].upstream: ":               func(c *Config) { c.SIP.Domains[0].Upstream = "http://pbx" },
+		"sip.domain[0].upstream: must":           func(c *Config) { c.SIP.Domains[0].Upstream = int64(5060) },
+		"sip.domain[0].upstream_expires":         func(c *Config) { c.SIP.Domains[0].UpstreamExpires = seconds(5) },
+		"sip.domain[1].name":                     func(c *Config) { c.SIP.Domains = append(c.SIP.Domains, c.SIP.Domains[0]) },
+		"wake.window: must be 1s to 60s":         func(c *Config) { c.Wake.Window = seconds(61) },
+		"wake.ringback":                          func(c *Config) { c.Wake.Ringback = "182" },
+		"wake.ringback_after":                    func(c *Config) { c.Wake.RingbackAfter = seconds(-1) },
+		"wake.device_keep":                       func(c *Config) { c.Wake.DeviceKeep = seconds(0) },
+		"wake.reconnect_grace":                   func(c *Config) { c.Wake.ReconnectGrace = seconds(100) },
+		"push.proxy":                             func(c *Config) { c.Push.Proxy = "proxy" },
+		"push.app[0].provider":                   func(c *Config) { c.Push.Apps = []AppConfig{{ID: "a", Provider: "apple"}} },
+		"push.app[0].key_file":                   func(c *Config) { c.Push.Apps = []AppConfig{{ID: "a", Provider: "apns", TeamID: "T", KeyID: "K"}} },
+		"push.app[0].service_account":            func(c *Config) { c.Push.Apps = []AppConfig{{ID: "a", Provider: "fcm"}} },
+		"store.dir":                              func(c *Config) { c.Store.Dir = "" },
+		"store.replicas":                         func(c *Config) { c.Store.Replicas = 0 },
+		"im.keep":                                func(c *Config) { c.IM.Keep = seconds(0) },
+		"admin.token_file":                       func(c *Config) { c.Admin.Listen = "0.0.0.0:9462" },
+	} {
+		t.Run(want, func(t *testing.T) {
+			c := good()
+			spoil(&c)
+			err := c.Validate()
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want a fault of %q", err, want)
+			}
+		})
+	}
+}
+
+func TestAllFaultsAreSaidAtOnce(t *testing.T) {
+	var c Config
+	text := c.Validate().Error()
+	for _, key := range []string{"tunnel.edges", "tunnel.identity", "sip.domain", "wake.window", "store.dir"} {
+		if !strings.Contains(text, key) {
+			t.Errorf("%s is not named in:\n%s", key, text)
+		}
+	}
+}
+
+func TestUpstreamMayBeOneOrAList(t *testing.T) {
+	for text, want := range map[string]int{
+		`upstream = "sip:a"`:            1,
+		`upstream = ["sip:a", "sip:b"]`: 2,
+		`upstream = []`:                 0,
+	} {
+		var d DomainConfig
+		if err := toml.Unmarshal([]byte(text), &d); err != nil {
+			t.Fatal(err)
+		}
+		if uris, err := d.Upstreams(); err != nil || len(uris) != want {
+			t.Errorf("%s: %q, %v", text, uris, err)
+		}
+	}
+}
+
+func TestTheRingbackMayComeAfterTheWindow(t *testing.T) {
+	c := good()
+	c.Wake.Window, c.Wake.RingbackAfter = seconds(3), seconds(5)
+	if err := c.Validate(); err != nil {
+		t.Errorf("beyond the window it never fires and is no error: %v", err)
+	}
+}
+
+func TestBeforeItRunsACoreIsNotReadyAndCanBeDrained(t *testing.T) {
+	s, err := New(good(), Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Ready() {
+		t.Error("ready before Run")
+	}
+	s.Drain()
+	if err := s.Reload(good()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWhatRunCannotOpenIsNamedByItsKey(t *testing.T) {
+	c := good()
+	c.Tunnel.Identity = t.TempDir() + "/missing.pem"
+	s, err := New(c, Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Run(t.Context()) }()
+	select {
+	case err := <-done:
+		if err == nil || !strings.Contains(err.Error(), "tunnel.identity: ") || !strings.Contains(err.Error(), "missing.pem") {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("Run did not return")
+	}
+}

@@ -1,0 +1,92 @@
+package e2e
+
+import (
+	"context"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"sallyport/test/phone"
+)
+
+// coreProcess is a core of its own, to be killed.
+type coreProcess struct {
+	t      *testing.T
+	town   *Town
+	binary string
+	config string
+	cmd    *exec.Cmd
+}
+
+// apart stops the town's own core and runs sallyport-core in its place.
+func apart(t *testing.T, ctx context.Context, town *Town) *coreProcess {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "sallyport-core")
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, "sallyport/cmd/sallyport-core").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	config := must[string](t)(town.WriteCoreConfig())
+	town.Stop("core")
+	p := &coreProcess{t: t, town: town, binary: binary, config: config}
+	p.start(ctx)
+	t.Cleanup(p.kill)
+	return p
+}
+
+// start runs the process and waits until it says that it serves.
+func (p *coreProcess) start(ctx context.Context) {
+	p.t.Helper()
+	p.cmd = exec.Command(p.binary, "-config", p.config)
+	p.cmd.Stderr, p.cmd.Stdout = p.t.Output(), p.t.Output()
+	ok(p.t, p.cmd.Start())
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.town.Admin+"/readyz", nil)
+		ok(p.t, err)
+		if resp, err := client.Do(req); err == nil {
+			_ = resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			p.t.Fatal("the core was not ready in time")
+		}
+	}
+}
+
+// kill ends it as `kill -9` does.
+func (p *coreProcess) kill() {
+	if p.cmd.ProcessState == nil {
+		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Wait()
+	}
+}
+
+func TestKillNineOfTheCoreLosesNoSleepingPhone(t *testing.T) {
+	town, ctx := inTown(t, Config{PBX: true})
+	proc := apart(t, ctx, town)
+	alice := online(t, ctx, town, "alice", PBXDomain, phone.WSS)
+	bob := online(t, ctx, town, "bob", PBXDomain, phone.TLS)
+	bob.Sleep()
+	proc.kill()
+	proc.start(ctx)
+	select {
+	case <-alice.Gone():
+		t.Fatal("alice lost her connection")
+	default:
+	}
+	call := must[*phone.Dialog](t)(alice.Call(ctx, "sip:bob@"+PBXDomain))
+	pushed(t, ctx, town, 1)
+	comesBack(t, ctx, town, "bob", bob)
+	in := ring(t, ctx, bob)
+	must[*phone.Dialog](t)(in.Answer())
+	ok(t, call.Answered(ctx))
+	ok(t, call.Bye(ctx))
+}
