@@ -1,0 +1,126 @@
+package apns
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// enterAll lets n goroutines enter g in order, and counts those inside.
+func enterAll(t *testing.T, g *gate, n int, inside *atomic.Int32) {
+	t.Helper()
+	for range n {
+		go func() {
+			if g.enter(t.Context()) == nil {
+				inside.Add(1)
+			}
+		}()
+		synctest.Wait()
+	}
+}
+
+func TestGateOpensWithTheFirstAcceptedPush(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g gate
+		var inside atomic.Int32
+		step := func(what string, want int32) {
+			t.Helper()
+			synctest.Wait()
+			if got := inside.Load(); got != want {
+				t.Fatalf("%s: %d entered so far, want %d", what, got, want)
+			}
+		}
+		enterAll(t, &g, 300, &inside)
+		step("cold", 1)
+		g.leave(410)
+		step("after 410, which is no error of ours", 2)
+		g.leave(200)
+		step("after 200", 2+warmLimit)
+		g.leave(400)
+		step("after 400 no more until one is left", 2+warmLimit)
+		for range warmLimit - 1 {
+			g.leave(0)
+		}
+		step("when all are out", 3+warmLimit)
+		g.leave(200)
+		step("after another 200", 3+2*warmLimit)
+		g.cool()
+		g.leave(0)
+		step("on a new connection", 3+2*warmLimit)
+		if g.retire() {
+			t.Error("retired gate is empty")
+		}
+		for i := range warmLimit - 1 {
+			if empty := g.leave(0); empty != (i == warmLimit-2) {
+				t.Fatalf("empty %v after %d", empty, i)
+			}
+		}
+		step("retired", 3+2*warmLimit)
+		if err := g.enter(t.Context()); !errors.Is(err, errRetired) {
+			t.Errorf("entering a retired gate: %v", err)
+		}
+	})
+}
+
+func TestGateForgetsWhoGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g gate
+		if err := g.enter(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := g.enter(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("err %v", err)
+		}
+		if len(g.waiting) != 0 {
+			t.Errorf("%d wait", len(g.waiting))
+		}
+		g.leave(0)
+		if err := g.enter(t.Context()); err != nil {
+			t.Errorf("the place is lost: %v", err)
+		}
+	})
+}
+
+func TestGateBoundsItsQueue(t *testing.T) {
+	g := gate{inflight: 1, waiting: make([]chan bool, maxWaiting)}
+	if err := g.enter(t.Context()); !errors.Is(err, errCrowded) {
+		t.Errorf("err %v", err)
+	}
+}
+
+func TestBreakerProbesLessAndLessOften(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b breaker
+		if r := b.refuse(time.Now()); r != "" {
+			t.Fatalf("shut breaker refuses: %s", r)
+		}
+		b.trip("why", time.Now())
+		b.trip("another push that was under way", time.Now())
+		var probes []time.Duration
+		for start := time.Now(); time.Since(start) < 30*time.Minute; time.Sleep(time.Second) {
+			if b.refuse(time.Now()) != "" {
+				continue
+			}
+			probes = append(probes, time.Since(start))
+			if b.refuse(time.Now()) == "" {
+				t.Fatal("two probes at once")
+			}
+			b.trip("why", time.Now())
+		}
+		if probes[0] != 5*time.Second || probes[1] != 15*time.Second || len(probes) > 12 {
+			t.Errorf("probes after %v", probes)
+		}
+		if got := b.refuse(time.Now()); got != "why" {
+			t.Errorf("reason %q", got)
+		}
+		b.reset()
+		if got := b.refuse(time.Now()); got != "" {
+			t.Errorf("refuses after reset: %q", got)
+		}
+	})
+}
