@@ -52,6 +52,9 @@ func (p Public) validate(f *faults) {
 	if p.HTTPS == "" && p.SIPS == "" {
 		f.add("public.https", "and public.sips are both off: clients have no way in")
 	}
+	if p.HTTP != "" && p.HTTPS == "" {
+		f.add("public.http", "redirects to public.https, which is off: turn both on or both off")
+	}
 	f.advertised("public.advertise_sips", p.AdvertiseSIPS)
 	f.advertised("public.advertise_https", p.AdvertiseHTTPS)
 	for _, o := range p.Origins {
