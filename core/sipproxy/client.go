@@ -11,6 +11,10 @@ import (
 
 // fromClient takes a request of a client to where it belongs.
 func (p *Proxy) fromClient(st *serverTx) {
+	if dev, _, ok := p.loc.ByToken(st.req.Recipient.User); ok && !p.onFlow(st.from, []location.DeviceID{dev.ID}) {
+		p.forbid(st, "the Request-URI names another instance")
+		return
+	}
 	switch {
 	case st.req.Method == sip.REGISTER:
 		p.register(st)
@@ -84,7 +88,7 @@ func (p *Proxy) newRequest(st *serverTx) {
 	case dom.Registrar != nil:
 		p.standAlone(st, b)
 	default:
-		p.toPBX(st, dom.Name, func(pe *peer) *sip.Request { return p.outward(st, pe, b) })
+		p.toPBX(st, dom.Name, hopAddr{}, func(pe *peer) *sip.Request { return p.outward(st, pe, b) })
 	}
 }
 

@@ -17,6 +17,7 @@ type next struct {
 	why    string
 	device location.DeviceID // the instance it is for; zero: the PBX
 	domain string            // whose PBX
+	hop    hopAddr           // the server of that PBX that the dialog stays with
 	routes []sip.Header
 }
 
@@ -33,7 +34,7 @@ func (p *Proxy) resolve(from *peer, req *sip.Request) next {
 		if last != own {
 			return next{device: last, routes: r.rest}
 		}
-		return next{domain: domainOf(own.AOR), routes: r.rest}
+		return next{domain: domainOf(own.AOR), hop: r.hop, routes: r.rest}
 	}
 	if len(r.tokens) > 0 {
 		return next{device: r.tokens[len(r.tokens)-1], routes: r.rest}
@@ -60,7 +61,7 @@ func (p *Proxy) dialogRequest(st *serverTx) {
 			st.reply(404, "")
 			return
 		}
-		p.toPBX(st, dom.Name, func(pe *peer) *sip.Request { return p.along(st.req, pe, n, true) })
+		p.toPBX(st, dom.Name, n.hop, func(pe *peer) *sip.Request { return p.along(st.req, pe, n, true) })
 	}
 }
 
@@ -79,7 +80,7 @@ func (p *Proxy) inDialog(from *peer, req *sip.Request) (*peer, *sip.Request) {
 	case n.status != 0:
 		return nil, nil
 	case n.device == (location.DeviceID{}):
-		pe := p.livePBX(n.domain)
+		pe := p.liveHop(n.domain, n.hop)
 		if pe == nil {
 			return nil, nil
 		}

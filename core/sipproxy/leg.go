@@ -32,6 +32,7 @@ type leg struct {
 	routes []sip.Header // Route headers that stay, inside a dialog
 	prev   hopName      // how the caller's side names us; "" for the PBX's
 	pbxVia string       // transport towards the PBX the request came from
+	hop    hopAddr      // the PBX's server that a new dialog stays with
 	trace  *trace.Call
 
 	// Owned by run.
@@ -59,6 +60,7 @@ func (l *leg) caller(st *serverTx, b *location.Binding) {
 		return
 	}
 	l.pbxVia = st.from.via
+	l.hop = l.p.hopOf(st.req, st.from, domainOf(l.id.AOR))
 }
 
 // flowUp says that the device has registered on pe.

@@ -183,7 +183,7 @@ func (p *Proxy) toClient(l *leg, to *peer) (*sip.Request, bool) {
 			if l.prev.uri != "" {
 				prev = l.prev
 			}
-			d.first = p.recordRoutes(towardsClient(b.Token, to), prev)
+			d.first = p.recordRoutes(towardsClient(p.seal(b.Token, l.hop), to), prev)
 		}
 	}
 	return d.build(p.newVia(to, l.req)), true

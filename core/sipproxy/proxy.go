@@ -3,6 +3,7 @@ package sipproxy
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -70,9 +71,11 @@ type Waker interface {
 	Waking(device string) bool
 }
 
-// An Upstream reaches a domain's PBX.
+// An Upstream reaches a domain's PBX, and the servers of it that are trusted.
 type Upstream interface {
 	Conn(ctx context.Context, domain string) (*upstream.Conn, error)
+	Dial(ctx context.Context, hostport string) (*upstream.Conn, error)
+	Trusted(a netip.Addr) bool
 }
 
 // Deps are the rooms the proxy works with.

@@ -219,7 +219,7 @@ func authorizations(req *sip.Request) (values []string) {
 // registerThere forwards a REGISTER to the PBX with a contact of ours.
 func (p *Proxy) registerThere(reg *registration) {
 	st := reg.st
-	p.withPBX(reg.dom.Name, func(pe *peer) {
+	p.withPBX(reg.dom.Name, hopAddr{}, func(pe *peer) {
 		out := p.upstreamRegister(reg, pe)
 		p.relayHeard(st, pe, out, func(res *sip.Response) { p.registerAnswered(reg, res) })
 	}, func(err error) { p.unreachable(st, reg.dom.Name, err) })

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sallyport/core/upstream"
 )
 
 // tryingAfter is when a request other than INVITE gets a 100: the time by
@@ -15,8 +17,9 @@ const tryingAfter = 3500 * time.Millisecond
 // dialPatience bounds the wait for a connection to the PBX.
 const dialPatience = 5 * time.Second
 
-// toPBX sends a request to the PBX of a domain. make is called with the hop.
-func (p *Proxy) toPBX(st *serverTx, domain string, make func(*peer) *sip.Request) {
+// toPBX sends a request to the PBX of a domain, or to the server of it that a
+// dialog stays with. make is called with the hop.
+func (p *Proxy) toPBX(st *serverTx, domain string, hop hopAddr, make func(*peer) *sip.Request) {
 	if st.req.IsInvite() {
 		st.reply(100, "")
 	}
@@ -27,21 +30,21 @@ func (p *Proxy) toPBX(st *serverTx, domain string, make func(*peer) *sip.Request
 		}
 		p.relay(st, pe, make(pe))
 	}
-	p.withPBX(domain, send, func(err error) { p.unreachable(st, domain, err) })
+	p.withPBX(domain, hop, send, func(err error) { p.unreachable(st, domain, err) })
 }
 
 // withPBX calls use with a live connection to the domain's PBX: at once if
 // there is one, so that the order of a flow's requests is kept, else as soon
 // as it is dialled.
-func (p *Proxy) withPBX(domain string, use func(*peer), fail func(error)) {
-	if pe := p.livePBX(domain); pe != nil {
+func (p *Proxy) withPBX(domain string, hop hopAddr, use func(*peer), fail func(error)) {
+	if pe := p.liveHop(domain, hop); pe != nil {
 		use(pe)
 		return
 	}
 	p.calls.Go(func() {
 		ctx, cancel := context.WithTimeout(p.ctx, dialPatience)
 		defer cancel()
-		c, err := p.up.Conn(ctx, domain)
+		c, err := p.dial(ctx, domain, hop)
 		if err != nil {
 			fail(err)
 			return
@@ -51,17 +54,27 @@ func (p *Proxy) withPBX(domain string, use func(*peer), fail func(error)) {
 }
 
 // livePBX returns a connection that is up, or nil; it never waits.
-func (p *Proxy) livePBX(domain string) *peer {
+func (p *Proxy) livePBX(domain string) *peer { return p.liveHop(domain, hopAddr{}) }
+
+// liveHop is livePBX for the server that a dialog stays with.
+func (p *Proxy) liveHop(domain string, hop hopAddr) *peer {
 	if p.up == nil {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(p.ctx)
 	cancel()
-	c, err := p.up.Conn(ctx, domain)
+	c, err := p.dial(ctx, domain, hop)
 	if err != nil {
 		return nil
 	}
 	return p.upPeer(c)
+}
+
+func (p *Proxy) dial(ctx context.Context, domain string, hop hopAddr) (*upstream.Conn, error) {
+	if hop.addr.IsValid() {
+		return p.up.Dial(ctx, hop.String())
+	}
+	return p.up.Conn(ctx, domain)
 }
 
 // unreachable answers for a PBX that cannot be reached: come back soon.

@@ -19,7 +19,9 @@ const (
 var seq int
 
 // register makes a REGISTER of alice's. extra lines follow the fixed ones.
-func register(extra ...string) []string { return registerAs("alice", "example.com", aliceURN, apns, extra...) }
+func register(extra ...string) []string {
+	return registerAs("alice", "example.com", aliceURN, apns, extra...)
+}
 
 func registerAs(user, domain, urn, push string, extra ...string) []string {
 	seq++

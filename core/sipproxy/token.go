@@ -64,6 +64,7 @@ func towardsClient(token string, pe *peer) hopName {
 // route is what the Route headers of a request say about us.
 type route struct {
 	tokens []location.DeviceID // instances named by our own values, in order
+	hop    hopAddr             // sealed in the first of them
 	bad    bool                // a value names our host with a token that is not ours
 	bare   bool                // a value names us without a token: an outbound proxy setting
 	rest   []sip.Header        // what follows our own values
@@ -81,7 +82,11 @@ func (p *Proxy) ownRoutes(from *peer, req *sip.Request) route {
 		}
 		user := rh.Address.User
 		if user != "" {
-			if dev, _, ok := p.loc.ByToken(user); ok {
+			token, hop, _ := p.unseal(user)
+			if dev, _, ok := p.loc.ByToken(token); ok {
+				if len(r.tokens) == 0 {
+					r.hop = hop
+				}
 				r.tokens = append(r.tokens, dev.ID)
 				continue
 			}

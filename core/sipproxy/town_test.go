@@ -344,7 +344,6 @@ func splitMessages(s string) (out []string) {
 		end := min(len(head)+4+n, len(s))
 		out, s = append(out, s[:end]), s[end:]
 	}
-	return out
 }
 
 // pusher is the push service: it accepts all, unless told otherwise.
