@@ -90,12 +90,16 @@ func (u *Users) Watch(ctx context.Context, log *slog.Logger) {
 	}
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
+	u.watch(ctx, log, tick.C)
+}
+
+func (u *Users) watch(ctx context.Context, log *slog.Logger, tick <-chan time.Time) {
 	complaint := ""
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-tick:
 		}
 		if !u.changed() {
 			continue
