@@ -22,6 +22,9 @@ type peer struct {
 	up   *upstream.Conn
 	txs  *txTable // a flow's own; that of all PBX connections otherwise
 	via  string   // transport in Via: TLS, WSS, TCP, UDP
+	// again sends a response whose connection to the PBX has ended; nil for a
+	// client, to whom nothing is ever dialled.
+	again func(*sip.Response) error
 
 	mu   sync.Mutex
 	gone bool // guarded by mu
@@ -38,7 +41,7 @@ func (p *Proxy) upPeer(c *upstream.Conn) *peer {
 	if pe := p.ups[c]; pe != nil {
 		return pe
 	}
-	pe := &peer{up: c, via: c.Transport(), txs: p.upTxs}
+	pe := &peer{up: c, via: c.Transport(), txs: p.upTxs, again: p.answerAgain}
 	p.ups[c] = pe
 	return pe
 }
@@ -87,7 +90,11 @@ func (pe *peer) WriteMsg(m sip.Message) error {
 	if pe.flow != nil {
 		return pe.flow.Send([]byte(b.String()))
 	}
-	return pe.up.Send([]byte(b.String()))
+	err := pe.up.Send([]byte(b.String()))
+	if res, ok := m.(*sip.Response); ok && err != nil && pe.again != nil {
+		return pe.again(res)
+	}
+	return err
 }
 
 // LocalAddr implements sip.Connection; nothing reads it.

@@ -3,6 +3,8 @@ package sipproxy
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -75,6 +77,42 @@ func (p *Proxy) dial(ctx context.Context, domain string, hop hopAddr) (*upstream
 		return p.up.Dial(ctx, hop.String())
 	}
 	return p.up.Conn(ctx, domain)
+}
+
+// answerAgain sends a response whose request came on a connection that has
+// ended since, to where the top Via says, if that is an address of the PBX
+// (RFC 3261 §18.2.2). A call may ring for longer than a PBX keeps an idle
+// connection.
+func (p *Proxy) answerAgain(res *sip.Response) error {
+	via := res.Via()
+	if via == nil {
+		return upstream.ErrClosed
+	}
+	host, port := via.Host, via.Port
+	if received, _ := via.Params.Get("received"); received != "" {
+		host = received
+	}
+	if port == 0 {
+		port = 5060
+	}
+	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	if err != nil || !p.up.Trusted(addr) {
+		return upstream.ErrClosed
+	}
+	hop := hopAddr{addr: netip.AddrPortFrom(addr, uint16(port)), udp: strings.EqualFold(via.Transport, "udp")}
+	text := []byte(res.String())
+	p.calls.Go(func() {
+		ctx, cancel := context.WithTimeout(p.ctx, dialPatience)
+		defer cancel()
+		c, err := p.up.Dial(ctx, hop.String())
+		if err == nil {
+			err = c.Send(text)
+		}
+		if err != nil {
+			p.log.Info("response not sent", "to", "upstream", "err", err)
+		}
+	})
+	return nil
 }
 
 // unreachable answers for a PBX that cannot be reached: come back soon.
