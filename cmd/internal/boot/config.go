@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -46,7 +47,7 @@ func Load[C any](defaults func() C, path string, env []string) (C, error) {
 		for _, err := range flatten(v.Validate()) {
 			key, _, _ := strings.Cut(err.Error(), ": ")
 			switch name, fromEnv := from[key]; {
-			case spoilt[key]:
+			case spoilt[indices.ReplaceAllString(key, "")]:
 			case fromEnv:
 				faults = append(faults, fmt.Errorf("%s: %w", name, err))
 			case path == "":
@@ -58,6 +59,10 @@ func Load[C any](defaults func() C, path string, env []string) (C, error) {
 	}
 	return cfg, errors.Join(faults...)
 }
+
+// indices are what Validate adds to a key to tell which of a list's tables it
+// means: "sip.domain[0].name".
+var indices = regexp.MustCompile(`\[[0-9]+\]`)
 
 // flatten takes joined errors apart.
 func flatten(err error) []error {

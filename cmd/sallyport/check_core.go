@@ -1,0 +1,244 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"sallyport/certs"
+	"sallyport/core"
+	"sallyport/core/push/apns"
+	"sallyport/core/registrar"
+	"sallyport/core/upstream"
+)
+
+// core checks a core's config and what it names.
+func (k *checker) core(path string) {
+	cfg, ok := load(k, path, core.DefaultConfig)
+	if !ok {
+		return
+	}
+	bundle := k.identity(cfg.Tunnel.Identity, certs.RoleCore)
+	for _, edge := range cfg.Tunnel.Edges {
+		k.tunnelTo(bundle, edge)
+	}
+	for _, l := range cfg.SIP.Listen {
+		proto, addr, _ := strings.Cut(l, ":")
+		k.opens("sip.listen", proto, addr)
+	}
+	for i := range cfg.SIP.Domains {
+		k.domain(&cfg.SIP.Domains[i])
+	}
+	k.pushApps(cfg.Push)
+	k.store(cfg.Store)
+	if cfg.Admin.Listen != "" {
+		k.opens("admin.listen", "tcp", cfg.Admin.Listen)
+	}
+	if f := cfg.Admin.TokenFile; f != "" {
+		if _, err := os.Stat(f); err != nil {
+			k.fail("admin.token_file", "make one: openssl rand -hex 32 > "+f, "%v", err)
+		} else {
+			k.private("admin.token_file", f)
+		}
+	}
+}
+
+// tunnelTo dials an edge and shakes hands as the core would.
+func (k *checker) tunnelTo(bundle *certs.Bundle, edge string) {
+	const what = "tunnel.edges"
+	host, _, _ := net.SplitHostPort(edge)
+	if !k.resolves(what, host, "correct the name, or add it to DNS or /etc/hosts") {
+		return
+	}
+	conn, ok := k.reaches(what, edge, "let the firewall pass connections from here to the edge's [tunnel] listen; is the edge running?")
+	if !ok {
+		return
+	}
+	defer conn.Close()
+	if bundle == nil || bundle.Role() != certs.RoleCore {
+		k.remark(what, "", "%s can be reached; without a good bundle, no handshake was tried", edge)
+		return
+	}
+	conn.SetDeadline(time.Now().Add(lookWithin))
+	tlsConn := tls.Client(conn, bundle.ClientConfig(certs.RoleEdge, host))
+	if err := tlsConn.HandshakeContext(k.ctx); err != nil {
+		k.fail(what, tunnelRemedies[certs.Reason(err)], "%s: %v", edge, err)
+		return
+	}
+	// An edge that refuses this core says so after the client's part of a TLS
+	// 1.3 handshake is done; one that takes it waits or says hello.
+	conn.SetDeadline(time.Now().Add(time.Second))
+	_, err := tlsConn.Read(make([]byte, 1))
+	if timeout, ok := errors.AsType[net.Error](err); err != nil && !(ok && timeout.Timeout()) {
+		k.fail(what, "is this core's bundle from the same CA as the edge's, and this host within the edge's tunnel.allow?", "%s refuses this core: %v", edge, err)
+		return
+	}
+	k.ok(what, "%s is the edge it should be, and takes this core", edge)
+}
+
+// tunnelRemedies are by the reason of a failed handshake.
+var tunnelRemedies = map[string]string{
+	"foreign_ca": "issue both bundles from one CA directory",
+	"wrong_name": "issue the edge's bundle for the very host that tunnel.edges names: sallyport certs issue --dir DIR --edge HOST",
+	"wrong_role": "the edge must have a bundle made with --edge, not --core",
+	"expired":    "issue the edge's bundle again, and look at both clocks",
+	"other":      "is that the edge's [tunnel] listen, and not another port of it?",
+}
+
+func (k *checker) domain(d *core.DomainConfig) {
+	what := "sip.domain " + d.Name
+	if d.UsersFile != "" {
+		if _, err := registrar.LoadUsers(d.UsersFile); err != nil {
+			k.fail(what, "sallyport users add --file "+d.UsersFile+" --domain "+d.Name+" --password-stdin USER", "%v", err)
+		} else {
+			k.ok(what, "%s is good", d.UsersFile)
+			k.private(what, d.UsersFile)
+		}
+		return
+	}
+	uris, _ := d.Upstreams() // validated
+	for _, uri := range uris {
+		k.upstream(what, uri)
+	}
+}
+
+func (k *checker) upstream(what, uri string) {
+	t, err := upstream.ParseTarget(uri)
+	if err != nil {
+		k.fail(what, "", "%v", err)
+		return
+	}
+	addr := net.JoinHostPort(t.Host, strconv.Itoa(int(t.Port)))
+	if t.Port == 0 {
+		addr = k.located(t)
+	}
+	host, _, _ := net.SplitHostPort(addr)
+	if !k.resolves(what, host, "correct the upstream's name, or write its address") {
+		return
+	}
+	if t.Transport == "UDP" {
+		k.remark(what, "", "%s is UDP, which cannot be tried without a request", addr)
+		return
+	}
+	if conn, ok := k.reaches(what, addr, "does the PBX listen on TCP there? A SIP PBX often does so only when told: Kamailio listen=tcp:…, Asterisk transport protocol=tcp"); ok {
+		conn.Close()
+		k.ok(what, "%s takes connections", addr)
+	}
+}
+
+// located finds the host and port of a target without one (RFC 3263 §4.2).
+func (k *checker) located(t upstream.Target) string {
+	ctx, cancel := context.WithTimeout(k.ctx, lookWithin)
+	defer cancel()
+	if found, err := k.net.LookupSRV(ctx, "sip", strings.ToLower(t.Transport), t.Host); err == nil && len(found) > 0 {
+		return net.JoinHostPort(strings.TrimSuffix(found[0].Target, "."), strconv.Itoa(int(found[0].Port)))
+	}
+	return net.JoinHostPort(t.Host, "5060")
+}
+
+func (k *checker) pushApps(cfg core.PushConfig) {
+	switch {
+	case !cfg.Enabled:
+		k.remark("push", "", "is switched off: sleeping phones are not woken")
+		return
+	case len(cfg.Apps) == 0:
+		k.remark("push", "add a [[push.app]] for your app", "no app is named: sleeping phones are not woken")
+	}
+	for _, a := range cfg.Apps {
+		what := fmt.Sprintf("push.app %s", a.Provider)
+		if a.Provider != "apns" {
+			k.remark(what, "", "%s: this version pushes through apns alone", a.ID)
+			continue
+		}
+		_, err := apns.New(apns.Config{
+			BundleID: a.ID, TeamID: a.TeamID, KeyID: a.KeyID, KeyFile: a.KeyFile,
+			Environment: a.Environment, Endpoint: a.Endpoint, CAFile: a.CAFile, Proxy: cfg.Proxy,
+		}, nil, nil)
+		if err != nil {
+			k.fail(what, "the key is the .p8 file from Apple's developer account, key_id stands beside it there", "%s: %v", a.ID, err)
+			continue
+		}
+		k.private(what, a.KeyFile)
+		addr := pushAddr(a, cfg.Proxy)
+		if conn, ok := k.reaches(what, addr, "let the firewall pass it, or set push.proxy"); ok {
+			conn.Close()
+			k.ok(what, "%s: the key is good, and %s takes connections", a.ID, addr)
+		}
+	}
+}
+
+// pushAddr is where the first connection on the way to Apple goes.
+func pushAddr(a core.AppConfig, proxy string) string {
+	base := proxy
+	switch {
+	case base != "":
+	case a.Endpoint != "":
+		base = a.Endpoint
+	case a.Environment == "sandbox":
+		base = "https://api.sandbox.push.apple.com"
+	default:
+		base = "https://api.push.apple.com"
+	}
+	u, err := url.Parse(base)
+	if err != nil {
+		return base // the dial names it
+	}
+	if u.Port() == "" {
+		port := "443"
+		if u.Scheme == "http" {
+			port = "80"
+		}
+		return net.JoinHostPort(u.Hostname(), port)
+	}
+	return u.Host
+}
+
+func (k *checker) store(cfg core.StoreConfig) {
+	if len(cfg.NATS) > 0 {
+		for _, s := range cfg.NATS {
+			k.natsServer(s)
+		}
+		return
+	}
+	dir := cfg.Dir
+	info, err := os.Stat(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		if info, err = os.Stat(filepath.Dir(dir)); err == nil && info.IsDir() {
+			k.ok("store.dir", "%s will be made", dir)
+			return
+		}
+	}
+	switch {
+	case err != nil:
+		k.fail("store.dir", "make the directory and give it to the user that the core runs as", "%v", err)
+	case !info.IsDir():
+		k.fail("store.dir", "name a directory", "%s is a file", dir)
+	default:
+		k.ok("store.dir", "%s is there", dir)
+		k.private("store.dir", dir)
+	}
+}
+
+func (k *checker) natsServer(server string) {
+	u, err := url.Parse(server)
+	if err != nil || u.Host == "" {
+		k.fail("store.nats", "write it like nats://nats1.example.com:4222", "%q is no URL", server)
+		return
+	}
+	addr := u.Host
+	if u.Port() == "" {
+		addr = net.JoinHostPort(u.Hostname(), "4222")
+	}
+	if conn, ok := k.reaches("store.nats", addr, "is the cluster running, and does the firewall pass it?"); ok {
+		conn.Close()
+		k.ok("store.nats", "%s takes connections", addr)
+	}
+}
