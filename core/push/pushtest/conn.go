@@ -174,7 +174,7 @@ func (c *conn) frame(ctx context.Context, wg *sync.WaitGroup, f http2.Frame) boo
 			c.finish(ctx, wg, f.StreamID, st)
 		}
 	case *http2.DataFrame:
-		if st := c.data(f); st != nil && f.StreamEnded() {
+		if st := c.data(f); st != nil && (f.StreamEnded() || st.large) {
 			c.finish(ctx, wg, f.StreamID, st)
 		}
 	case *http2.RSTStreamFrame:
@@ -243,7 +243,7 @@ func (c *conn) data(f *http2.DataFrame) *stream {
 		_ = c.locked(func() error { return c.framer.WriteWindowUpdate(0, n) })
 	}
 	st := c.streams[f.StreamID]
-	if st == nil {
+	if st == nil || st.ended {
 		return nil
 	}
 	room := maxBody - len(st.body)

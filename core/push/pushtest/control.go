@@ -42,7 +42,7 @@ type shownPush struct {
 func (s *APNs) Control() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /pushes", s.getPushes)
-	mux.HandleFunc("GET /violations", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.Violations()) })
+	mux.HandleFunc("GET /violations", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, append([]string{}, s.Violations()...)) })
 	mux.HandleFunc("POST /tokens", s.postToken)
 	mux.HandleFunc("POST /faults", s.postFault)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
