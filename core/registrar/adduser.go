@@ -29,29 +29,30 @@ func AddUser(path, domain, user, password string) error {
 	if password == "" {
 		return errors.New("password: empty")
 	}
-	old, mode, err := readOld(path)
+	old, info, err := readOld(path)
 	if err != nil {
 		return err
 	}
 	if _, err := parseUsers(path, old); err != nil {
 		return err
 	}
-	return replaceFile(path, edit(old, userKey{domain, user}, password), mode)
+	return replaceFile(path, edit(old, userKey{domain, user}, password), info)
 }
 
-func readOld(path string) ([]byte, fs.FileMode, error) {
+// readOld returns a nil info where there is no file yet.
+func readOld(path string) ([]byte, fs.FileInfo, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, 0o600, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("users file: %w", err)
+		return nil, nil, fmt.Errorf("users file: %w", err)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, 0, fmt.Errorf("users file: %w", err)
+		return nil, nil, fmt.Errorf("users file: %w", err)
 	}
-	return data, info.Mode().Perm(), nil
+	return data, info, nil
 }
 
 // edit puts the user's new lines where the old ones began, or at the end.
@@ -83,9 +84,10 @@ func edit(old []byte, key userKey, password string) []byte {
 	return out.Bytes()
 }
 
-// replaceFile writes a file beside path and renames it over path. A link
-// stays a link: what it points to is replaced.
-func replaceFile(path string, data []byte, mode fs.FileMode) (err error) {
+// replaceFile writes a file beside path and renames it over path. Mode and
+// owner stay those of old, if there is one. A link stays a link: what it
+// points to is replaced.
+func replaceFile(path string, data []byte, old fs.FileInfo) (err error) {
 	if real, e := filepath.EvalSymlinks(path); e == nil {
 		path = real
 	}
@@ -100,8 +102,13 @@ func replaceFile(path string, data []byte, mode fs.FileMode) (err error) {
 			err = fmt.Errorf("users file %s: %w", path, err)
 		}
 	}()
-	if err = tmp.Chmod(mode); err != nil {
-		return err
+	if old != nil {
+		if err = tmp.Chmod(old.Mode().Perm()); err != nil {
+			return err
+		}
+		if err = keepOwner(tmp, old); err != nil {
+			return fmt.Errorf("keep its owner (run as the owner or root): %w", err)
+		}
 	}
 	if _, err = tmp.Write(data); err != nil {
 		return err

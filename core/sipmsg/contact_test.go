@@ -59,6 +59,23 @@ func TestAMalformedExpiresCountsAs3600(t *testing.T) {
 	}
 }
 
+func TestContactsAsClientsAndServersWriteThem(t *testing.T) {
+	for client, value := range map[string]string{
+		"Linphone": linphoneContact + `;+org.linphone.specs="conference/2.0,ephemeral/1.1,groupchat/1.2,lime"`,
+		"JsSIP":    `<sip:7vgr1h8p@hgd94h3d0a4s.invalid;transport=ws>;+sip.ice;reg-id=1;+sip.instance="<urn:uuid:1>";expires=600`,
+		"baresip":  `<sip:alice-0x5566a1b2c3d0@192.0.2.7:41592;transport=tls>;expires=600;+sip.instance="<urn:uuid:1>"`,
+		"pjsip":    `"Alice" <sip:alice@192.0.2.7:5061;transport=TLS;ob>;reg-id=1;+sip.instance="<urn:uuid:1>"`,
+		"Kamailio": `<sip:t0k@10.0.0.5:5060;transport=tcp>;expires=3600;q=0.5;received="sip:10.0.0.5:4711;transport=TCP"`,
+		"Asterisk": `<sip:t0k@10.0.0.5:5060;transport=tcp;x-ast-orig-host=10.0.0.5:5060>;expires=3599`,
+		"Cisco":    `<sip:1b2a-4@192.0.2.7:51234;transport=tls>;+sip.instance="<urn:uuid:1>";+u.sip!devicename.ccm.cisco.com="SEP1";+u.sip!model.ccm.cisco.com="688"`,
+	} {
+		cs, f := Contacts(mustParse(t, register(value)))
+		if f != nil || len(cs) != 1 || cs[0].Raw != value || cs[0].URI.User == "" {
+			t.Errorf("%s: %+v, %v", client, cs, f)
+		}
+	}
+}
+
 func TestStarIsAContactOfItsOwnKind(t *testing.T) {
 	cs, f := Contacts(mustParse(t, register("*")))
 	if f != nil || len(cs) != 1 || !cs[0].Star {

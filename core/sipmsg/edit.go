@@ -109,16 +109,26 @@ func SetExpires(m Editor, seconds int) {
 	Set(m, "Expires", strconv.Itoa(seconds))
 }
 
-// Routes reads all values of name ("Route", "Record-Route", "Path"…) in their
-// order, parameters included, which sipgo's own types lose.
+// Routes reads all addresses of the headers called name, one or several to a
+// header ("Route", "Record-Route", "Path", "P-Associated-URI"…), in their
+// order, with the parameters that sipgo's own types lose.
 func Routes(m sip.Message, name string) ([]NameAddr, *Fault) {
 	var out []NameAddr
-	for _, v := range Values(m, name) {
-		n, err := ParseNameAddr(v)
+	for _, h := range m.GetHeaders(name) {
+		var fault *Fault
+		err := splitList(h.Value(), func(v string) {
+			n, err := ParseNameAddr(v)
+			if err != nil && fault == nil {
+				fault = bad(name, err.Error())
+			}
+			out = append(out, n)
+		})
 		if err != nil {
 			return nil, bad(name, err.Error())
 		}
-		out = append(out, n)
+		if fault != nil {
+			return nil, fault
+		}
 	}
 	return out, nil
 }

@@ -120,6 +120,17 @@ func TestRoutesKeepWhatSipgoLoses(t *testing.T) {
 	}
 }
 
+func TestAddressesOfOneHeaderAreTakenApart(t *testing.T) {
+	req := mustParse(t, invite(`P-Associated-URI: "a, b" <sip:a@h>, <tel:+1>`, "P-Associated-URI: sip:c@h"))
+	rs, f := Routes(req, "P-Associated-URI")
+	if f != nil || len(rs) != 3 || rs[0].Display != "a, b" || rs[1].URI.AOR() != "tel:+1" || rs[2].URI.AOR() != "sip:c@h" {
+		t.Errorf("%+v, %v", rs, f)
+	}
+	if _, f := Routes(mustParse(t, invite("Path-X: <sip:a>,<<")), "Path-X"); f == nil || f.Header != "Path-X" {
+		t.Errorf("%v", f)
+	}
+}
+
 func TestEveryStatusHasAPhrase(t *testing.T) {
 	for status, want := range map[int]string{480: "Temporarily Unavailable", 555: "Push Notification Service Not Supported", 299: "Success", 799: "Unknown", 0: "Unknown"} {
 		if got := Reason(status); got != want {

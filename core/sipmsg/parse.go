@@ -20,7 +20,8 @@ const (
 // A valid message comes without a fault. A request that is refused but can be
 // answered comes with both: the answer's status is in the fault, and headers
 // at fault are missing from the message. Anything else is a nil message and a
-// fault; a response at fault is always dropped, and says so with Status 0.
+// fault; a response at fault is always dropped, and says so with Status 0. An
+// ACK at fault is for the caller to drop: it has no answer.
 // Bytes beyond Content-Length are ignored (RFC 3261 §18.3).
 func Parse(raw []byte) (sip.Message, *Fault) {
 	for len(raw) >= 2 && raw[0] == '\r' && raw[1] == '\n' {

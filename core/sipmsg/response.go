@@ -49,26 +49,21 @@ func makesDialog(method sip.RequestMethod, status int) bool {
 	return status > 100 && status < 300
 }
 
-// responseTo is the request's To with a tag, its text otherwise unchanged.
+// responseTo is the request's To with a tag, its text otherwise unchanged. A
+// tag may follow every form of To: brackets, parameters, or a bare URI.
 func responseTo(req *sip.Request, status int) sip.Header {
 	h := req.GetHeader("to")
 	if h == nil {
 		return nil
 	}
-	if n, err := ParseNameAddr(h.Value()); status == 100 || err != nil || n.Params.Has("tag") {
+	n, err := ParseNameAddr(h.Value())
+	if status == 100 || err != nil || n.Params.Has("tag") {
 		return sip.HeaderClone(h)
-	} else if n.Raw[len(n.Raw)-1] == '>' || len(n.Params) > 0 || n.URI.Opaque != "" || n.URI.Host != "" {
-		return typedTo(n, Tag(req))
 	}
-	return sip.HeaderClone(h)
-}
-
-func typedTo(n NameAddr, tag string) sip.Header {
-	value := n.Raw + ";tag=" + tag
-	b := builder{msg: sip.NewResponse(200, "")}
-	b.to(value)
+	b := builder{msg: sip.NewResponse(status, "")}
+	b.to(n.Raw + ";tag=" + Tag(req))
 	if b.fault != nil {
-		return sip.NewHeader("To", value)
+		return sip.HeaderClone(h)
 	}
 	return b.msg.GetHeaders("to")[0]
 }
