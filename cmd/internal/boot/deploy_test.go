@@ -1,0 +1,139 @@
+package boot_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/pelletier/go-toml/v2"
+
+	"sallyport/cmd/internal/boot"
+	"sallyport/core"
+	"sallyport/edge"
+	"sallyport/tunnel/unit"
+)
+
+// deploy is the file of that name in deploy/.
+func deploy(name string) string { return filepath.Join("..", "..", "..", "deploy", name) }
+
+// What the file shows is what holds without it, except names, addresses and
+// paths.
+func TestDeployEdgeTomlShowsTheDefaults(t *testing.T) {
+	got, err := boot.Load(edge.DefaultConfig, deploy("edge.toml"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := edge.DefaultConfig()
+	want.Public.Hostname = "edge.example.com"
+	want.TLS.ACMEEmail = "ops@example.com"
+	want.Tunnel.Listen = "10.1.0.4:7443"
+	want.Tunnel.Identity = "/etc/sallyport/edge1.pem"
+	if diff := cmp.Diff(want, got, emptyIsNil); diff != "" {
+		t.Errorf("deploy/edge.toml (-defaults +file):\n%s", diff)
+	}
+	everyKey(t, "edge.toml", want)
+}
+
+func TestDeployCoreTomlShowsTheDefaults(t *testing.T) {
+	got, err := boot.Load(core.DefaultConfig, deploy("core.toml"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := core.DefaultConfig()
+	want.Tunnel = core.TunnelConfig{Edges: []string{"edge1.example.com:7443"}, Identity: "/etc/sallyport/core1.pem"}
+	want.SIP = core.SIPConfig{
+		Listen: []string{"tcp:10.0.0.5:5060", "udp:10.0.0.5:5060"}, Advertise: "10.0.0.5:5060",
+		Domains: []core.DomainConfig{
+			{Name: "example.com", Upstream: "sip:pbx.example.com:5060;transport=tcp", UpstreamExpires: unit.Duration{Duration: 24 * 3600e9}},
+			{Name: "demo.example", UsersFile: "/etc/sallyport/users"},
+		},
+	}
+	want.XMPP.Domains = []core.XMPPDomainConfig{{Name: "example.com", Upstream: "xmpp://xmpp.example.com:5222"}}
+	want.Push.Apps = []core.AppConfig{
+		{ID: "org.example.phone", Provider: "apns", TeamID: "ABCDE12345", KeyID: "KEY1234567", KeyFile: "/etc/sallyport/apns.p8", Environment: "production"},
+		{ID: "org.example.phone", Provider: "fcm", ServiceAccount: "/etc/sallyport/fcm.json"},
+	}
+	if diff := cmp.Diff(want, got, emptyIsNil); diff != "" {
+		t.Errorf("deploy/core.toml (-defaults +file):\n%s", diff)
+	}
+	everyKey(t, "core.toml", want)
+}
+
+// emptyIsNil compares an empty list as no list.
+var emptyIsNil = cmp.Transformer("list", func(s []string) string { return strings.Join(s, "\n") })
+
+// everyKey checks that a file shows each key that a config has.
+func everyKey(t *testing.T, name string, cfg any) {
+	t.Helper()
+	all, err := toml.Marshal(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown, err := os.ReadFile(deploy(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, missing := range missing("", tree(t, all), tree(t, shown)) {
+		t.Errorf("deploy/%s does not show %s", name, missing)
+	}
+}
+
+func tree(t *testing.T, data []byte) map[string]any {
+	t.Helper()
+	var m map[string]any
+	if err := toml.Unmarshal(data, &m); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func missing(path string, want, got map[string]any) (keys []string) {
+	for k, v := range want {
+		shown, ok := got[k]
+		switch sub, isTable := v.(map[string]any); {
+		case !ok && (path != "tls" || k != "certificate"): // shown as a comment
+			keys = append(keys, path+"."+k)
+		case ok && isTable:
+			shownTable, _ := shown.(map[string]any)
+			keys = append(keys, missing(k, sub, shownTable)...)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// The units name no option that systemd does not know, and keep their
+// sandbox. Paths of programs that are not installed here are replaced.
+func TestDeployUnitsAreKnownToSystemdAndSandboxed(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("systemd-analyze is not installed")
+	}
+	for name, caps := range map[string]string{"sallyport-edge.service": "CAP_NET_BIND_SERVICE", "sallyport-core.service": ""} {
+		unit, err := os.ReadFile(deploy(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range []string{"User=sallyport", "NoNewPrivileges=yes", "ProtectSystem=strict", "AmbientCapabilities=" + caps, "CapabilityBoundingSet=" + caps} {
+			if !strings.Contains(string(unit), "\n"+line+"\n") {
+				t.Errorf("%s lacks %s", name, line)
+			}
+		}
+		file := filepath.Join(t.TempDir(), name)
+		unit = bytes.ReplaceAll(unit, []byte("/usr/bin/sallyport"), []byte("/bin/true -"))
+		if err := os.WriteFile(file, unit, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command(analyze, "verify", file).CombinedOutput()
+		var exit *exec.ExitError
+		if errors.As(err, &exit) || bytes.Contains(out, []byte(name+":")) {
+			t.Errorf("systemd-analyze verify %s: %v\n%s", name, err, out)
+		}
+	}
+}
