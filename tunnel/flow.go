@@ -19,13 +19,13 @@ type Flow struct {
 	// session is the one that carries the flow, or the ended one where it
 	// waits for the next. It changes only while both are locked.
 	session atomic.Pointer[session]
-	// owed is received and consumed, and not yet given back as credit.
-	owed atomic.Int32
+	// used is received and not given back as credit: the reader adds, and
+	// whoever gives back takes off. owed is the part that was consumed.
+	used, owed atomic.Int32
 
 	// Guarded by session.mu.
 	id     uint32 // in this session
 	credit int32  // bytes the peer will take; negative down to a quarter window
-	used   int32  // received and not given back
 	batch  uint32 // number of the batch its last queued frame is in
 	state  flowState
 }
@@ -70,18 +70,24 @@ func (f *Flow) Send(p []byte) error {
 // SendWait is Send, except that it waits for credit, for room in the link's
 // queue and, on an edge, through a gap between sessions, until ctx ends.
 func (f *Flow) SendWait(ctx context.Context, p []byte) error {
+	var waited bool // for room, so that it is for us to wake the next
 	for {
 		s := f.lock()
 		err := s.send(f, p)
+		if waited && len(s.data) < s.queue {
+			s.wakeRoom(1)
+		}
 		if err == nil || !errors.Is(err, ErrNoCredit) {
 			s.mu.Unlock()
 			return err
 		}
 		wait := s.waitFor(f, err)
 		s.mu.Unlock()
+		waited = errors.Is(err, ErrQueueFull)
 		select {
 		case <-wait:
 		case <-ctx.Done():
+			s.forget(wait)
 			return context.Cause(ctx)
 		}
 	}

@@ -125,7 +125,12 @@ func (c *cable) carry(from, to net.Conn) {
 		case <-c.ended:
 			return
 		}
-		if _, werr := to.Write(b[:n]); err != nil || werr != nil {
+		if n > 0 {
+			if _, err := to.Write(b[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
 			return
 		}
 	}

@@ -94,15 +94,15 @@ func (e *ear) Read(p []byte) (int, error) {
 }
 
 // flow returns a live flow, or nil for one that has ended: frames may still be
-// under way to it. A flow that never was is an error. s.mu is held.
+// under way to it. A flow that never was is an error.
 func (s *session) flow(id uint32) (*Flow, error) {
-	if f := s.flows[id]; f != nil {
-		return f, nil
-	}
-	if id > max(s.lastID, s.opened) {
+	s.index.Lock()
+	f := s.flows[id]
+	s.index.Unlock()
+	if f == nil && id > s.lastID && id > s.opened.Load() {
 		return nil, fmt.Errorf("%w: flow %d was never opened", errProtocol, id)
 	}
-	return nil, nil
+	return f, nil
 }
 
 func (s *session) onOpen(id uint32, p []byte) error {
@@ -141,7 +141,9 @@ func (s *session) admit(f *Flow) string {
 	case !s.rate.take(time.Now()):
 		return "too many new flows"
 	}
+	s.index.Lock()
 	s.flows[f.id] = f
+	s.index.Unlock()
 	return ""
 }
 
@@ -162,31 +164,27 @@ func (s *session) refuse(id uint32, why string) error {
 }
 
 func (s *session) onData(id uint32, p []byte) error {
-	s.mu.Lock()
 	f, err := s.flow(id)
 	if f == nil {
-		s.mu.Unlock()
 		return err
 	}
-	if n, w := len(p), s.window; n > w || !affords(w-int(f.used), w, n) {
-		used := f.used
-		s.mu.Unlock()
+	n, used, w := len(p), int(f.used.Load()), s.window
+	if n > w || !affords(w-used, w, n) {
 		return fmt.Errorf("%w: DATA of %d bytes on flow %d, which owes %d of %d", errProtocol, n, id, used, w)
 	}
-	f.used += int32(len(p))
-	s.mu.Unlock()
+	f.used.Add(int32(n))
 	f.h.Message(f, p)
 	return nil
 }
 
 func (s *session) onCredit(id uint32, p []byte) error {
 	n := int64(binary.BigEndian.Uint32(p))
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	f, err := s.flow(id)
 	if f == nil {
 		return err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if n == 0 || int64(f.credit)+n > int64(s.hello.Window) {
 		return fmt.Errorf("%w: CREDIT of %d bytes on flow %d, which has %d of %d",
 			errProtocol, n, id, f.credit, s.hello.Window)
@@ -197,9 +195,7 @@ func (s *session) onCredit(id uint32, p []byte) error {
 }
 
 func (s *session) onEvent(id uint32, p []byte) error {
-	s.mu.Lock()
 	f, err := s.flow(id)
-	s.mu.Unlock()
 	if f != nil {
 		f.h.Event(f, Event(p[0]))
 	}
@@ -207,15 +203,18 @@ func (s *session) onEvent(id uint32, p []byte) error {
 }
 
 func (s *session) onClose(id uint32, p []byte) error {
+	f, err := s.flow(id)
+	if f == nil {
+		return err
+	}
 	code, text := frame.ParseClose(p)
 	s.mu.Lock()
-	f, err := s.flow(id)
-	gone := f != nil && s.remove(f, code)
+	gone := s.remove(f, code)
 	s.mu.Unlock()
 	if gone {
 		f.h.Closed(f, code, text)
 	}
-	return err
+	return nil
 }
 
 func (s *session) onPing(_ uint32, p []byte) error {

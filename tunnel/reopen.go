@@ -90,14 +90,13 @@ func (a *Acceptor) transfer(from *session, choose func(*Flow) *session) {
 	defer from.mu.Unlock()
 	for _, f := range from.flows {
 		if to := choose(f); to != nil {
-			delete(from.flows, f.id)
+			delete(from.flows, f.id) // nobody reads there any more
 			from.unblock(f)
 			to.open(f, true)
 			a.metrics.reopened.Inc()
 		}
 	}
 	if len(from.flows) == 0 {
-		from.flows = make(map[uint32]*Flow)
 		a.forget(from)
 		close(from.moved)
 	}
@@ -113,11 +112,13 @@ func (a *Acceptor) forget(s *session) {
 func (s *session) open(f *Flow, reopened bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.opened++
-	f.id, f.batch = s.opened, s.batch
-	f.credit, f.used = int32(s.hello.Window), 0
+	f.id, f.batch = s.opened.Add(1), s.batch
+	f.credit = int32(s.hello.Window)
+	f.used.Store(0)
 	f.owed.Store(0)
+	s.index.Lock()
 	s.flows[f.id] = f
+	s.index.Unlock()
 	f.session.Store(s)
 	if s.ended() {
 		return // it waits here, and is opened in the next one
@@ -129,13 +130,18 @@ func (s *session) open(f *Flow, reopened bool) {
 	s.work.Signal()
 }
 
+// openQueue is how many times the queue that holds messages back a link may
+// have before it gets no new flows. An OPEN is small, and what comes after it
+// waits its turn.
+const openQueue = 4
+
 // load returns how busy s is compared to others, and whether it takes a new
 // flow of that service at all.
 func (s *session) load(service string) (float64, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := len(s.flows)
-	ok := !s.ended() && !s.draining && n < int(s.hello.MaxFlows) && len(s.data) < s.queue && s.serves(service)
+	ok := !s.ended() && !s.draining && n < int(s.hello.MaxFlows) && len(s.data) < openQueue*s.queue && s.serves(service)
 	return float64(n+1) / float64(s.hello.Weight), ok
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,8 @@ type session struct {
 
 	heard atomic.Int64 // when bytes last came, since start
 	rtt   atomic.Int64
+	// opened is the highest flow id given by this end. It grows under mu.
+	opened atomic.Uint32
 
 	// calls is held while handlers are called, so that their calls are in
 	// order whoever makes them. It is taken before mu.
@@ -44,17 +47,20 @@ type session struct {
 	rate   bucket
 	names  names
 
+	// index guards flows alone, so that the reader finds a flow without
+	// queueing up behind those who send. It is taken after mu.
+	index sync.Mutex
+	flows map[uint32]*Flow // changed with mu and index held
+
 	mu sync.Mutex
 	// Guarded by mu.
-	work     sync.Cond // there is something to write
-	control  []byte    // frames that go before data
-	data     []byte    // frames in the order in which they were sent
-	pong     []byte    // answer to the newest PING, empty when none is due
-	batch    uint32    // number of the batch that data will be
-	written  uint32    // number of the last batch written whole
-	room     chan struct{}
-	flows    map[uint32]*Flow
-	opened   uint32 // highest flow id given by this end
+	work     sync.Cond       // there is something to write
+	control  []byte          // frames that go before data
+	data     []byte          // frames in the order in which they were sent
+	pong     []byte          // answer to the newest PING, empty when none is due
+	batch    uint32          // number of the batch that data will be
+	written  uint32          // number of the last batch written whole
+	room     []chan struct{} // who waits for room in data, longest first
 	blocked  map[*Flow]*block
 	draining bool
 	leaving  bool
@@ -218,12 +224,11 @@ func (s *session) unblock(f *Flow) {
 
 // waitFor returns a channel that closes when a send that failed with err is
 // worth another try. s.mu is held.
-func (s *session) waitFor(f *Flow, err error) <-chan struct{} {
+func (s *session) waitFor(f *Flow, err error) chan struct{} {
 	if errors.Is(err, ErrQueueFull) {
-		if s.room == nil {
-			s.room = make(chan struct{})
-		}
-		return s.room
+		wait := make(chan struct{})
+		s.room = append(s.room, wait)
+		return wait
 	}
 	b := s.block(f)
 	if b.wait == nil {
@@ -237,23 +242,42 @@ func (s *session) wakeAll() {
 	for f := range s.blocked {
 		s.unblock(f)
 	}
-	s.wakeRoom()
+	s.wakeRoom(len(s.room))
 }
 
-func (s *session) wakeRoom() {
-	if s.room != nil {
-		close(s.room)
-		s.room = nil
+// roomAtOnce is how many of those who wait for room are woken when there is
+// some. Each that has looked wakes another, so none is forgotten, and the
+// reader and the writer do not meet them all at the lock.
+const roomAtOnce = 8
+
+// wakeRoom wakes the n who have waited for room longest. s.mu is held.
+func (s *session) wakeRoom(n int) {
+	n = min(n, len(s.room))
+	for _, wait := range s.room[:n] {
+		close(wait)
+	}
+	s.room = slices.Delete(s.room, 0, n)
+}
+
+// forget is told that whoever waited for wait does so no more. If it had been
+// woken for room, another is.
+func (s *session) forget(wait chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.Index(s.room, wait); i >= 0 {
+		s.room = slices.Delete(s.room, i, i+1)
+	} else if len(s.data) < s.queue {
+		s.wakeRoom(1)
 	}
 }
 
 // giveBack returns what f owes as credit. s.mu is held.
 func (s *session) giveBack(f *Flow) {
-	n := min(f.owed.Swap(0), f.used)
+	n := min(f.owed.Swap(0), f.used.Load())
 	if n <= 0 || f.state&flowClosed != 0 || s.ended() {
 		return
 	}
-	f.used -= n
+	f.used.Add(-n)
 	s.control = frame.AppendUint32(s.control, frame.TypeCredit, f.id, uint32(n))
 	s.work.Signal()
 }
@@ -289,7 +313,9 @@ func (s *session) remove(f *Flow, code CloseCode) bool {
 	}
 	f.state |= flowClosed
 	s.unblock(f)
+	s.index.Lock()
 	delete(s.flows, f.id)
+	s.index.Unlock()
 	s.metrics.flowEnded(code)
 	return true
 }

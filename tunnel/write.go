@@ -60,7 +60,7 @@ func (s *session) take(control, data *[]byte) bool {
 	*control = s.swapControl(*control)
 	*data, s.data = s.data, (*data)[:0]
 	s.batch++
-	s.wakeRoom()
+	s.wakeRoom(roomAtOnce)
 	return true
 }
 
