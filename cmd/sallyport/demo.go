@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"sallyport/core/push/pushtest"
@@ -22,11 +20,7 @@ type demoCmd struct {
 
 // Run plays the demo. It fails unless Bob was pushed once, answered, and the
 // call ended with BYE.
-func (c *demoCmd) Run() error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	return playDemo(ctx, os.Stdout, c.Hold)
-}
+func (c *demoCmd) Run(con *console) error { return playDemo(con.ctx, con.out, c.Hold) }
 
 // demoTime bounds the story, not the hold after it.
 const demoTime = 30 * time.Second
