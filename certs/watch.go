@@ -9,13 +9,14 @@ import (
 )
 
 const (
+	day = 24 * time.Hour
 	// pollEvery is how often watched files are looked at. Polling works on
 	// every file system and through the symbolic links of mounted secrets.
 	pollEvery = time.Second
 	// warnBefore is how long before its end a certificate is complained of.
-	warnBefore = 30 * 24 * time.Hour
+	warnBefore = 30 * day
 	// warnEvery is how often that is repeated.
-	warnEvery = 24 * time.Hour
+	warnEvery = day
 )
 
 // stamp tells one version of a file from another without reading it.
@@ -86,12 +87,17 @@ func EndWarning(file string, notAfter, now time.Time) string {
 	switch {
 	case left <= 0:
 		return fmt.Sprintf("the certificate in %s ended on %s", file, notAfter.Format(time.DateOnly))
-	case left <= warnBefore:
-		days := int(left / (24 * time.Hour))
-		return fmt.Sprintf("the certificate in %s ends in %d days, on %s", file, days, notAfter.Format(time.DateOnly))
-	default:
+	case left > warnBefore:
 		return ""
 	}
+	in := fmt.Sprintf("in %d days", left/day)
+	switch {
+	case left < day:
+		in = "within a day"
+	case left < 2*day:
+		in = "in 1 day"
+	}
+	return fmt.Sprintf("the certificate in %s ends %s, on %s", file, in, notAfter.Format(time.DateOnly))
 }
 
 func orDiscard(log *slog.Logger) *slog.Logger {
