@@ -157,9 +157,9 @@ func cancelOf(req *sip.Request, reason string) *sip.Request {
 	appendAll(out, req.GetHeaders("Route"))
 	mf := sip.MaxForwardsHeader(70)
 	out.AppendHeader(&mf)
-	out.AppendHeader(req.From())
-	out.AppendHeader(req.To())
-	out.AppendHeader(req.CallID())
+	for _, name := range []string{"From", "To", "Call-ID"} {
+		appendAll(out, req.GetHeaders(name))
+	}
 	out.AppendHeader(&sip.CSeqHeader{SeqNo: req.CSeq().SeqNo, MethodName: sip.CANCEL})
 	if reason != "" {
 		out.AppendHeader(sip.NewHeader("Reason", reason))
