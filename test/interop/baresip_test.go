@@ -9,8 +9,8 @@ import (
 
 func TestBaresipRegistersAtKamailioCallsAndIsCalled(t *testing.T) {
 	ctx := within(t, 25*time.Second)
-	k := StartKamailio(t, KamailioConfig{Users: users})
-	bob := StartBaresip(t, BaresipConfig{AOR: "sip:bob@example.com", Password: users["bob"], Addr: k.Addr, Transport: "tcp"})
+	k := StartKamailio(t, KamailioConfig{Users: Users})
+	bob := StartBaresip(t, BaresipConfig{AOR: "sip:bob@example.com", Password: Users["bob"], Addr: k.Addr, Transport: "tcp"})
 	bob.Expect(ctx, "REGISTER_OK")
 	if all := k.Contacts(t, "bob"); len(all) != 1 {
 		t.Fatalf("kamailio has %q for bob, want one contact", all)

@@ -20,7 +20,7 @@ func smallPBX(t *testing.T) (addr, url, cafile string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	x := phone.NewPBX("example.com", users, nil)
+	x := phone.NewPBX("example.com", Users, nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- x.Serve(ctx, l) }()
@@ -39,12 +39,12 @@ func TestJsSIPRegistersCallsAndIsCalled(t *testing.T) {
 	ctx := within(t, 25*time.Second)
 	addr, url, cafile := smallPBX(t)
 	page := StartJsSIP(t, JsSIPConfig{
-		URL: url, AOR: "sip:bob@example.com", Password: users["bob"], CAFile: cafile,
+		URL: url, AOR: "sip:bob@example.com", Password: Users["bob"], CAFile: cafile,
 		Push: map[string]string{"pn-provider": "webpush", "pn-prid": "token"},
 	})
 	page.Expect(ctx, "registered")
 
-	alice := phone.New(phone.Config{AOR: "sip:alice@example.com", Password: users["alice"], Transport: phone.TCP, Addr: addr})
+	alice := phone.New(phone.Config{AOR: "sip:alice@example.com", Password: Users["alice"], Transport: phone.TCP, Addr: addr})
 	must(t, alice.Connect(ctx))
 	t.Cleanup(alice.Close)
 	if _, err := alice.Register(ctx, phone.Registration{}); err != nil {

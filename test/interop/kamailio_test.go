@@ -9,7 +9,7 @@ import (
 
 func TestKamailioRegistersAndConnectsTwoPhones(t *testing.T) {
 	ctx := within(t, 20*time.Second)
-	k := StartKamailio(t, KamailioConfig{Users: users})
+	k := StartKamailio(t, KamailioConfig{Users: Users})
 	alice, bob := desk(t, k, "alice"), desk(t, k, "bob")
 	for _, p := range []*phone.Phone{alice, bob} {
 		if _, err := p.Register(ctx, phone.Registration{}); err != nil {
@@ -37,7 +37,7 @@ func TestKamailioRegistersAndConnectsTwoPhones(t *testing.T) {
 
 func TestKamailioRefusesAWrongPasswordAndAnotherUsersFrom(t *testing.T) {
 	ctx := within(t, 20*time.Second)
-	k := StartKamailio(t, KamailioConfig{Users: users})
+	k := StartKamailio(t, KamailioConfig{Users: Users})
 	stranger := phone.New(phone.Config{AOR: "sip:alice@example.com", Password: "guess", Transport: phone.TCP, Addr: k.Addr})
 	must(t, stranger.Connect(ctx))
 	defer stranger.Close()

@@ -2,6 +2,7 @@ package interop
 
 import (
 	"context"
+	"os"
 	"testing"
 	"time"
 
@@ -10,7 +11,16 @@ import (
 	"sallyport/test/phone"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if binariesBuilt.Load() {
+			if dir, _ := build(); dir != "" {
+				os.RemoveAll(dir)
+			}
+		}
+		os.Exit(code)
+	}))
+}
 
 // within bounds one story.
 func within(t *testing.T, d time.Duration) context.Context {
@@ -27,12 +37,10 @@ func must(t testing.TB, err error) {
 	}
 }
 
-var users = map[string]string{"alice": "secret-a", "bob": "secret-b"}
-
 // desk is a phone of ours inside, directly at the PBX.
 func desk(t *testing.T, k *Kamailio, user string) *phone.Phone {
 	t.Helper()
-	p := phone.New(phone.Config{AOR: "sip:" + user + "@" + k.Domain, Password: users[user], Transport: phone.TCP, Addr: k.Addr})
+	p := phone.New(phone.Config{AOR: "sip:" + user + "@" + k.Domain, Password: Users[user], Transport: phone.TCP, Addr: k.Addr})
 	must(t, p.Connect(t.Context()))
 	t.Cleanup(p.Close)
 	return p

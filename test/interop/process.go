@@ -196,8 +196,6 @@ func (p *Process) until(t testing.TB, ready func() error) {
 // stop is an error after which trying again is of no use.
 type stop struct{ error }
 
-var errNotListening = errors.New("not listening yet")
-
 // Poll tries f until it succeeds, or returns its last error after limit.
 func Poll(limit time.Duration, f func() error) error {
 	tick := time.NewTicker(20 * time.Millisecond)

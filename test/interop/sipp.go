@@ -3,7 +3,8 @@ package interop
 import (
 	"context"
 	"embed"
-	"net"
+	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -54,15 +55,21 @@ func StartCaller(t testing.TB, k *Kamailio, c SippCall) *Sipp {
 func StartCallee(t testing.TB, scenario string) *Sipp {
 	t.Helper()
 	s := startSipp(t, SippCall{Scenario: scenario})
-	s.until(t, func() error { // its port is taken once it listens
-		c, err := net.ListenPacket("udp", net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port)))
-		if err == nil {
-			c.Close()
-			return errNotListening
-		}
-		return nil
-	})
+	s.until(t, func() error { return listening(s.Port) })
 	return s
+}
+
+// listening looks for a UDP socket in the kernel's table. Trying the port
+// itself would take it from the one that is about to listen there.
+func listening(port int) error {
+	table, err := os.ReadFile("/proc/net/udp")
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(string(table), fmt.Sprintf(": 0100007F:%04X ", port)) {
+		return fmt.Errorf("nobody listens on UDP port %d yet", port)
+	}
+	return nil
 }
 
 func startSipp(t testing.TB, c SippCall, args ...string) *Sipp {

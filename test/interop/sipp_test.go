@@ -9,7 +9,7 @@ import (
 )
 
 func TestSippCallsAPhoneBehindKamailio(t *testing.T) {
-	k := StartKamailio(t, KamailioConfig{Users: users})
+	k := StartKamailio(t, KamailioConfig{Users: Users})
 	for name, story := range map[string]struct {
 		call SippCall
 		act  func(*testing.T, context.Context, *phone.Phone)
@@ -65,7 +65,7 @@ func answer(t *testing.T, ctx context.Context, p *phone.Phone) *phone.Dialog {
 }
 
 func TestAPhoneCallsSippBehindKamailio(t *testing.T) {
-	k := StartKamailio(t, KamailioConfig{Users: users})
+	k := StartKamailio(t, KamailioConfig{Users: Users})
 	for scenario, act := range map[string]func(*testing.T, context.Context, *phone.Dialog){
 		"uas": func(t *testing.T, ctx context.Context, d *phone.Dialog) {
 			must(t, d.Answered(ctx))

@@ -1,0 +1,303 @@
+package interop
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"sallyport/certs"
+	"sallyport/certs/ca"
+	"sallyport/core/push/pushtest"
+	"sallyport/test/phone"
+)
+
+// App is the bundle id that the clients of a System are woken through.
+const App = "org.example.phone"
+
+// binariesBuilt says that build has run, and left a directory to remove.
+var binariesBuilt atomic.Bool
+
+// build compiles the two services once for all tests.
+var build = sync.OnceValues(func() (string, error) {
+	binariesBuilt.Store(true)
+	dir, err := os.MkdirTemp("", "sallyport-bin")
+	if err != nil {
+		return "", err
+	}
+	out, err := exec.Command("go", "build", "-o", dir+"/", "sallyport/cmd/sallyport-edge", "sallyport/cmd/sallyport-core").CombinedOutput()
+	if err != nil {
+		return dir, fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return dir, nil
+})
+
+// System is both services as an operator runs them: from config files, in
+// processes of their own, with a Kamailio as PBX and Apple's push service simulated.
+type System struct {
+	PBX  *Kamailio
+	APNs *pushtest.APNs
+	Edge *Process
+	Core *Process
+
+	// SIPS and HTTPS are the HOST:PORT that clients are set to, Admin is the
+	// core's API, CAFile what clients trust.
+	SIPS, HTTPS, Admin, CAFile string
+
+	t         testing.TB
+	bin, dir  string
+	edgeAdmin string
+	teamID    string
+	roots     *x509.CertPool
+}
+
+const edgeConfig = `[public]
+hostname = "127.0.0.1"
+https = "%[1]s"
+sips = "%[2]s"
+xmpps = ""
+[tls]
+acme = false
+cert = "%[3]s"
+key = "%[3]s"
+[tunnel]
+listen = "%[4]s"
+identity = "%[3]s"
+[admin]
+listen = "%[5]s"
+[log]
+format = "text"
+level = "debug"
+`
+
+const coreConfig = `[tunnel]
+edges = ["%[1]s"]
+identity = "%[2]s"
+[sip]
+listen = ["tcp:%[3]s"]
+advertise = "%[3]s"
+[[sip.domain]]
+name = "%[4]s"
+upstream = "sip:%[5]s;transport=tcp"
+[[push.app]]
+id = "` + App + `"
+provider = "apns"
+team_id = "%[6]s"
+key_id = "%[7]s"
+key_file = "%[8]s"
+endpoint = "https://%[9]s"
+ca_file = "%[10]s"
+[store]
+dir = "%[11]s"
+[admin]
+listen = "%[12]s"
+[log]
+format = "text"
+level = "debug"
+`
+
+// StartSystem runs everything until t ends and returns when clients can
+// register.
+func StartSystem(t testing.TB) *System {
+	t.Helper()
+	bin, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &System{t: t, bin: bin, dir: tempDir(t), PBX: StartKamailio(t, KamailioConfig{Users: Users})}
+	addr := func() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(FreePort(t))) }
+	s.SIPS, s.HTTPS, s.Admin, s.edgeAdmin = addr(), addr(), addr(), addr()
+	apns := s.startAPNs()
+	s.writeConfigs(addr(), addr(), apns)
+	s.Edge = s.service("edge")
+	s.StartCore()
+	return s
+}
+
+// startAPNs runs the simulated push service and returns its address.
+func (s *System) startAPNs() string {
+	s.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.APNs = pushtest.NewAPNs(pushtest.APNsConfig{AnyToken: true})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.APNs.Serve(ctx, l) }()
+	s.t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			s.t.Error(err)
+		}
+	})
+	return l.Addr().String()
+}
+
+func (s *System) writeConfigs(tunnel, sip, apns string) {
+	s.t.Helper()
+	caDir := filepath.Join(s.dir, "ca")
+	var edge, core string
+	err := ca.Init(caDir)
+	if err == nil {
+		edge, err = ca.Issue(caDir, certs.RoleEdge, "127.0.0.1", 30)
+	}
+	if err == nil {
+		core, err = ca.Issue(caDir, certs.RoleCore, "core1", 30)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.CAFile = filepath.Join(caDir, ca.CertFile)
+	text, err := os.ReadFile(s.CAFile)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.roots = x509.NewCertPool()
+	s.roots.AppendCertsFromPEM(text)
+	pushCA, key, keyID, teamID, err := s.APNs.WriteFiles(filepath.Join(s.dir, "apns"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.teamID = teamID
+	writeFile(s.t, filepath.Join(s.dir, "edge.toml"), fmt.Sprintf(edgeConfig, s.HTTPS, s.SIPS, edge, tunnel, s.edgeAdmin))
+	writeFile(s.t, filepath.Join(s.dir, "core.toml"), fmt.Sprintf(coreConfig,
+		tunnel, core, sip, s.PBX.Domain, s.PBX.Addr, teamID, keyID, key, apns, pushCA, filepath.Join(s.dir, "store"), s.Admin))
+}
+
+// service starts "edge" or "core" from its config file.
+func (s *System) service(name string) *Process {
+	s.t.Helper()
+	return launch(s.t, spec{
+		name: "sallyport-" + name, path: filepath.Join(s.bin, "sallyport-"+name),
+		args: []string{"-config", filepath.Join(s.dir, name+".toml")}, dir: s.dir,
+	})
+}
+
+// StartCore starts the core, again after [Process.Kill], and waits until both
+// services are ready.
+func (s *System) StartCore() {
+	s.t.Helper()
+	s.Core = s.service("core")
+	s.Core.until(s.t, func() error { return get("http://"+s.Admin+"/readyz", nil) })
+	s.Edge.until(s.t, func() error { return get("http://"+s.edgeAdmin+"/readyz", nil) })
+}
+
+// get fetches url, and decodes its JSON into a value unless that is nil.
+func get(url string, into any) error {
+	client := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get(url)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", url, resp.Status)
+	}
+	if into == nil {
+		return nil
+	}
+	return json.NewDecoder(resp.Body).Decode(into)
+}
+
+// Client is what the core's API says of one client.
+type Client struct {
+	AOR, Instance, State string
+}
+
+// Clients returns what the core knows of an AOR.
+func (s *System) Clients(aor string) []Client {
+	s.t.Helper()
+	var all []Client
+	if err := get("http://"+s.Admin+"/api/v1/clients?aor="+strings.TrimPrefix(aor, "sip:"), &all); err != nil {
+		s.t.Fatal(err)
+	}
+	return all
+}
+
+// Phone is a scripted phone outside, set to the edge.
+func (s *System) Phone(user string, transport phone.Transport) *phone.Phone {
+	addr := s.SIPS
+	if transport == phone.WSS {
+		addr = s.HTTPS
+	}
+	p := phone.New(phone.Config{
+		AOR: "sip:" + user + "@" + s.PBX.Domain, Password: Users[user], Transport: transport, Addr: addr, Public: addr,
+		TLS: s.trust(),
+	})
+	s.t.Cleanup(p.Close)
+	return p
+}
+
+// Push is a pair of device tokens for Apple's two channels.
+func (s *System) Push() phone.Push {
+	return phone.Linphone(s.teamID+"."+App, pushtest.NewToken(), pushtest.NewToken(), false)
+}
+
+// Baresip is a baresip outside, set to the edge.
+func (s *System) Baresip(user, dir string) *Baresip {
+	return StartBaresip(s.t, BaresipConfig{
+		AOR: "sip:" + user + "@" + s.PBX.Domain, Password: Users[user], Addr: s.SIPS, CAFile: s.CAFile, Dir: dir,
+	})
+}
+
+// JsSIP is a web page outside, set to the edge. push may be nil.
+func (s *System) JsSIP(user string, push map[string]string) *JsSIP {
+	return StartJsSIP(s.t, JsSIPConfig{
+		URL: "wss://" + s.HTTPS + "/ws", AOR: "sip:" + user + "@" + s.PBX.Domain, Password: Users[user], CAFile: s.CAFile, Push: push,
+	})
+}
+
+// Pushed waits until Apple has accepted n pushes in all and returns the last
+// one's payload.
+func (s *System) Pushed(n int) map[string]any {
+	s.t.Helper()
+	if err := Poll(10*time.Second, func() error {
+		if got := len(s.APNs.Accepted()); got < n {
+			return fmt.Errorf("%d pushes, want %d", got, n)
+		}
+		return nil
+	}); err != nil {
+		s.t.Fatal(err)
+	}
+	var payload map[string]any
+	if err := json.Unmarshal(s.APNs.Accepted()[n-1].Payload, &payload); err != nil {
+		s.t.Fatal(err)
+	}
+	return payload
+}
+
+// Users are those of the PBX, with their passwords.
+var Users = map[string]string{"alice": "secret-a", "bob": "secret-b"}
+
+// trust is TLS as a client outside has it.
+func (s *System) trust() *tls.Config {
+	return &tls.Config{RootCAs: s.roots, MinVersion: tls.VersionTLS12}
+}
+
+// untilAsleep waits until the core has heard that an AOR's flow ended.
+func (s *System) untilAsleep(aor string) {
+	s.t.Helper()
+	if err := Poll(5*time.Second, func() error {
+		for _, c := range s.Clients(aor) {
+			if c.State != "suspended" && c.State != "gone" {
+				return fmt.Errorf("%s is %s", aor, c.State)
+			}
+		}
+		return nil
+	}); err != nil {
+		s.t.Fatal(err)
+	}
+}
