@@ -18,13 +18,16 @@ func BenchmarkIdleFlowMemory(b *testing.B) {
 	const flows = 20_000
 	for range b.N {
 		var back atomic.Int32
-		all := make(chan struct{})
+		all, tokens := make(chan struct{}), make(chan struct{}, 500)
 		echo := handler(func(f *tunnel.Flow, p []byte) {
 			f.Consumed(len(p))
-			_ = f.Send(p)
+			if f.Send(p) != nil {
+				b.Error("echo refused")
+			}
 		})
 		phone := handler(func(f *tunnel.Flow, p []byte) {
 			f.Consumed(len(p))
+			<-tokens
 			if back.Add(1) == flows {
 				close(all)
 			}
@@ -38,6 +41,7 @@ func BenchmarkIdleFlowMemory(b *testing.B) {
 			TLSVersion: 0x304, Since: time.Now(),
 		}
 		for i := range kept {
+			tokens <- struct{}{}
 			f, err := a.Open(info, phone)
 			if err != nil {
 				b.Fatal(err)
