@@ -44,7 +44,7 @@ func (k *checker) identity(path string, role certs.Role) *certs.Bundle {
 	renew := "sallyport certs issue --dir DIR --" + string(role) + " " + b.Name() + ", then copy the bundle here; it is reloaded without a restart"
 	switch text := certs.EndWarning(path, b.NotAfter(), k.now); {
 	case b.Role() != role:
-		k.fail(what, "sallyport certs issue --dir DIR --"+string(role)+" NAME", "%s is the bundle of %s %s, not of a %s", path, b.Role(), b.Name(), role)
+		k.fail(what, "sallyport certs issue --dir DIR --"+string(role)+" NAME", "%s is the bundle of %s %s; here one of role %s is needed", path, b.Role(), b.Name(), role)
 	case text != "":
 		k.remark(what, renew, "%s", text)
 	default:

@@ -72,7 +72,6 @@ func run(args []string, c *console) int {
 		kong.Vars{"version": "sallyport " + version},
 		kong.Writers(c.out, c.err),
 		kong.Exit(func(int) { left = true }),
-		kong.UsageOnError(),
 	)
 	if err != nil {
 		fmt.Fprintln(c.err, "sallyport:", err)
