@@ -204,6 +204,8 @@ type plain struct {
 	req *sip.Request
 }
 
+func (t *plain) drop() {}
+
 func (t *plain) run(ctx context.Context, f *fork) outcome {
 	b, err := f.p.invite(f, t.to, t.req)
 	if err != nil {
@@ -236,6 +238,9 @@ func (t *plain) run(ctx context.Context, f *fork) outcome {
 			return outcome{status: 408}
 		case <-ctx.Done():
 			b.stop(overOf(ctx))
+			if f.p.ctx.Err() != nil {
+				return b.settle(cancelPatience, cancelPatienceQuiet)
+			}
 			return b.settle(64*sip.T1, unansweredAfter)
 		}
 	}

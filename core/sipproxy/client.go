@@ -1,6 +1,7 @@
 package sipproxy
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
@@ -21,7 +22,7 @@ func (p *Proxy) fromClient(st *serverTx) {
 	case hasToTag(st.req):
 		p.dialogRequest(st)
 	case st.req.Method == sip.OPTIONS && !p.forwardsOptions(st):
-		st.reply(200, "", sip.NewHeader("Allow", allowed), sip.NewHeader("Accept", "application/sdp"))
+		p.able(st)
 	default:
 		p.newRequest(st)
 	}
@@ -61,7 +62,7 @@ func (p *Proxy) identity(st *serverTx) (location.Binding, bool) {
 // forwardsOptions says whether an OPTIONS is for somebody else. One that asks
 // the server, or comes from a flow that is nobody yet, is answered here.
 func (p *Proxy) forwardsOptions(st *serverTx) bool {
-	if headerValue(st.req, "Max-Forwards") == "0" || st.req.Recipient.User == "" {
+	if st.req.Recipient.User == "" {
 		return false
 	}
 	_, ok := p.identity(st)
@@ -146,13 +147,17 @@ func (p *Proxy) standAlone(st *serverTx, caller location.Binding) {
 		st.reply(416, "")
 		return
 	}
-	aor := u.AOR()
-	dom := p.domains[domainOf(aor)]
-	if dom == nil || dom.Registrar == nil || !dom.Registrar.Known(u.User) {
+	if dom := p.domains[strings.ToLower(u.Host)]; dom == nil || dom.Registrar == nil {
 		st.reply(404, "")
 		return
 	}
-	p.toDevices(st, p.loc.Lookup(aor), &caller)
+	devices, status := p.devicesOf(u)
+	if status != 0 {
+		st.reply(status, "")
+		return
+	}
+	devices = slices.DeleteFunc(devices, func(d location.Device) bool { return d.ID == caller.ID() })
+	p.toDevices(st, devices, &caller) // the others, when one calls oneself
 }
 
 // domainOf returns the host part of an AOR.

@@ -1,15 +1,10 @@
 package sipproxy
 
 import (
-	"time"
-
 	"github.com/emiago/sipgo/sip"
 
 	"sallyport/core/location"
 )
-
-// byeWait is how long a BYE waits for its device's next flow (B27).
-const byeWait = 30 * time.Second
 
 // next is where a request inside a dialog goes.
 type next struct {
@@ -61,13 +56,13 @@ func (p *Proxy) dialogRequest(st *serverTx) {
 			st.reply(404, "")
 			return
 		}
-		p.toPBX(st, dom.Name, n.hop, func(pe *peer) *sip.Request { return p.along(st.req, pe, n, true) })
+		p.toPBX(st, dom.Name, n.hop, func(pe *peer) *sip.Request { return p.along(st.req, pe, n) })
 	}
 }
 
-// along makes what goes on inside a dialog, towards the PBX or a device.
-func (p *Proxy) along(req *sip.Request, to *peer, n next, vias bool) *sip.Request {
-	d := draft{from: req, uri: req.Recipient, vias: vias, routes: n.routes, drop: assertedByClients}
+// along makes what goes on to the PBX inside a dialog.
+func (p *Proxy) along(req *sip.Request, to *peer, n next) *sip.Request {
+	d := draft{from: req, uri: req.Recipient, vias: true, routes: n.routes, drop: assertedByClients}
 	d.contact, d.newCtc = withoutPush(req)
 	return d.build(p.newVia(to, req))
 }
@@ -84,7 +79,7 @@ func (p *Proxy) inDialog(from *peer, req *sip.Request) (*peer, *sip.Request) {
 		if pe == nil {
 			return nil, nil
 		}
-		return pe, p.along(req, pe, n, true)
+		return pe, p.along(req, pe, n)
 	}
 	dev, ok := p.loc.Device(n.device)
 	if !ok {
@@ -95,49 +90,10 @@ func (p *Proxy) inDialog(from *peer, req *sip.Request) (*peer, *sip.Request) {
 		return nil, nil
 	}
 	l := p.newLeg(n.device, req, true)
-	l.routes = n.routes
+	l.routes, l.client = n.routes, from.client()
 	out, ok := p.toClient(l, pe)
 	if !ok {
 		return nil, nil
 	}
 	return pe, out
-}
-
-// dialogToDevice takes a request inside a dialog to the instance's current
-// flow, or keeps it for the next one, without a push (B27).
-func (p *Proxy) dialogToDevice(st *serverTx, n next) {
-	l := p.newLeg(n.device, st.req, true)
-	l.routes = n.routes
-	if st.req.IsInvite() {
-		st.reply(100, "")
-		p.start(st, assertedByClients, l)
-		return
-	}
-	if dev, ok := p.loc.Device(n.device); ok {
-		if pe := p.peerOf(dev); pe != nil {
-			p.relayLeg(st, l, pe)
-			return
-		}
-	}
-	wait := p.cfg.Window
-	if st.req.Method == sip.BYE {
-		wait = byeWait
-	}
-	unwatch := p.watch(l.id, l)
-	p.calls.Go(func() {
-		defer unwatch()
-		if pe, _ := l.await(p.ctx, wait); pe != nil {
-			p.relayLeg(st, l, pe)
-			return
-		}
-		st.reply(480, "")
-	})
-}
-
-func (p *Proxy) relayLeg(st *serverTx, l *leg, pe *peer) {
-	if out, ok := p.toClient(l, pe); ok {
-		p.relay(st, pe, out)
-		return
-	}
-	st.reply(480, "")
 }

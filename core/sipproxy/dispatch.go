@@ -60,7 +60,13 @@ func (p *Proxy) receive(from *peer, raw []byte) {
 	case *sip.Request:
 		m.SetTransport(from.via)
 		m.SetSource(from.remote().String())
+		if from.client() {
+			p.noteClientState(from, m)
+		}
 		p.requestFrom(from, m, fault)
+	}
+	if from.client() {
+		p.attentive(from)
 	}
 }
 
@@ -88,6 +94,10 @@ func (p *Proxy) requestFrom(from *peer, req *sip.Request, fault *sipmsg.Fault) {
 	if st == nil {
 		return
 	}
+	if p.ctx.Err() != nil { // we are leaving
+		st.reply(503, "", sip.NewHeader("Retry-After", "5"))
+		return
+	}
 	if fault != nil {
 		p.m.invalid.Inc()
 		p.log.Info("request refused", "flow", from.name(), "method", string(req.Method), "fault", fault)
@@ -98,7 +108,6 @@ func (p *Proxy) requestFrom(from *peer, req *sip.Request, fault *sipmsg.Fault) {
 		return
 	}
 	if from.client() {
-		p.noteClientState(from, req)
 		p.fromClient(st)
 		return
 	}
@@ -108,7 +117,11 @@ func (p *Proxy) requestFrom(from *peer, req *sip.Request, fault *sipmsg.Fault) {
 // refused answers what no proxy forwards.
 func (p *Proxy) refused(st *serverTx) bool {
 	req := st.req
-	if n, err := strconv.Atoi(headerValue(req, "Max-Forwards")); err == nil && n <= 0 && req.Method != sip.OPTIONS {
+	if n, err := strconv.Atoi(headerValue(req, "Max-Forwards")); err == nil && n <= 0 {
+		if req.Method == sip.OPTIONS { // a trace of the way: we are its end (RFC 3261 §11)
+			p.able(st)
+			return true
+		}
 		st.reply(483, "")
 		return true
 	}
@@ -125,6 +138,11 @@ func (p *Proxy) refused(st *serverTx) bool {
 		return true
 	}
 	return false
+}
+
+// able answers OPTIONS for us, or for a device that is not asked itself.
+func (p *Proxy) able(st *serverTx) {
+	st.reply(200, "", sip.NewHeader("Allow", allowed), sip.NewHeader("Accept", "application/sdp"))
 }
 
 // refuseStranger answers a request from an address that may send none

@@ -14,7 +14,7 @@ func statusOf(err error) int {
 	switch {
 	case errors.Is(err, sip.ErrTransactionTimeout):
 		return 408
-	case errors.Is(err, upstream.ErrUnreachable):
+	case errors.Is(err, upstream.ErrUnreachable), errors.Is(err, wake.ErrStopped):
 		return 503
 	case errors.Is(err, errFlowGone), errors.Is(err, sip.ErrTransactionTransport):
 		return 503

@@ -28,6 +28,7 @@ func (o outcome) code() int {
 // ends when the branch is not wanted any more, and its cause is an *over.
 type target interface {
 	run(ctx context.Context, f *fork) outcome
+	drop() // instead of run, when the request needs no branches any more
 }
 
 // over says why branches are ended. Its text is that of a Reason header.
@@ -82,9 +83,18 @@ type fork struct {
 func (p *Proxy) start(st *serverTx, drop []string, targets ...target) {
 	ctx, end := context.WithCancelCause(p.ctx)
 	f := &fork{p: p, st: st, drop: drop, end: end, pending: len(targets)}
-	st.setFork(f)
+	if !st.setFork(f) {
+		end(nil)
+		f.pending = 0
+	}
 	for _, t := range targets {
-		p.calls.Go(func() { f.done(t.run(ctx, f)) })
+		switch {
+		case f.pending == 0:
+			t.drop()
+		case !p.calls.Go(func() { f.done(t.run(ctx, f)) }):
+			t.drop()
+			f.done(outcome{status: 503})
+		}
 	}
 }
 
@@ -146,9 +156,14 @@ func (f *fork) done(o outcome) {
 		return
 	}
 	f.end(&over{})
-	if !won {
-		f.answer(best(failed, cancelled), failed)
+	if won {
+		return
 	}
+	o = best(failed, cancelled)
+	if o.code() == 487 && !cancelled && f.p.ctx.Err() != nil {
+		o = outcome{status: 503} // it is us who ended the branches
+	}
+	f.answer(o, failed)
 }
 
 // answer sends the best failure upstream. A 503 speaks of the branch that sent

@@ -22,50 +22,66 @@ const inviteHead = 150 * time.Millisecond
 // cancelled settles a call that ended while its device was on the way. A
 // device that was shown the call by a VoIP push must be shown its end as well
 // (B17, B18): by INVITE and CANCEL as soon as it registers, and by a push on
-// the Message channel when it does not.
+// the Message channel when it does not. A device that has answered the INVITE
+// hears CANCEL, and so does one that registered to get it.
 func (l *leg) cancelled(o *over) {
-	defer l.traceEnd(outcome{status: 487})
 	if l.unpush != nil {
 		l.unpush()
 	}
-	if !l.pushed || l.newest() != nil {
+	if !l.isPushed() || l.last != nil && (l.last.look().heard || l.last.to == l.newest()) {
 		return
 	}
-	dev, known := l.p.loc.Device(l.id)
-	if !known || dev.Flow() != "" {
-		return
-	}
-	d := wakeDevice(dev)
-	if o.elsewhere {
-		l.p.waker.Note(d, note("answered_elsewhere", l.call), l.step)
-	} else if !ringsByPush(dev) {
-		l.miss()
-		return
-	}
-	ctx, drop := l.p.ghosts.add(l.p.ctx, l.id.String())
-	l.p.calls.Go(func() {
-		defer drop()
-		l.haunt(ctx, o)
+	g := l.p.newLeg(l.id, l.req, false)
+	g.call, g.client, g.prev, g.pbxVia, g.hop = l.call, l.client, l.prev, l.pbxVia, l.hop
+	g.deadline, g.last = l.deadline, l.last
+	unwatch := l.p.watch(g.id, g) // before l is unwatched: no registration falls between
+	haunts := l.p.calls.Go(func() {
+		defer unwatch()
+		if l.settled != nil {
+			<-l.settled // no longer than a push takes
+		}
+		if l.isPushed() {
+			g.haunt(o)
+		}
 	})
+	if !haunts {
+		unwatch()
+	}
 }
 
 // haunt waits out the window for the device and shows it the ended call.
-func (l *leg) haunt(ctx context.Context, o *over) {
-	unwatch := l.p.watch(l.id, l)
-	defer unwatch()
-	to, _ := l.await(ctx, time.Until(l.deadline))
+func (l *leg) haunt(o *over) {
+	dev, known := l.p.loc.Device(l.id)
+	if !known {
+		return
+	}
+	shown := ringsByPush(dev)
+	switch {
+	case o.elsewhere:
+		l.p.waker.Note(wakeDevice(dev), note("answered_elsewhere", l.call), nil)
+	case !shown:
+		l.miss()
+	}
+	if !shown {
+		return
+	}
+	ctx, drop := l.p.ghosts.add(l.p.ctx, l.id.String())
+	defer drop()
+	var old *peer
+	if l.last != nil {
+		old = l.last.to
+	}
+	to, _ := l.await(ctx, time.Until(l.deadline), old)
 	if to == nil {
-		if ctx.Err() == nil && !o.elsewhere {
+		told := l.last != nil && l.last.look().heard // it was there after all
+		if l.p.ctx.Err() == nil && !o.elsewhere && !told {
 			l.miss()
 		}
 		return
 	}
-	req, ok := l.p.toClient(l, to)
-	if !ok {
-		return
+	if req, ok := l.p.toClient(l, to); ok {
+		l.p.showEnded(ctx, to, req, o)
 	}
-	l.step("invite_out", "after the caller had gone")
-	l.p.showEnded(ctx, to, req, o)
 }
 
 // showEnded sends an INVITE and, right after its first response, its CANCEL.

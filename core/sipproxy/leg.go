@@ -29,21 +29,26 @@ type leg struct {
 	req    *sip.Request // as it came
 	call   callInfo
 	dialog bool         // a request inside a dialog: no push (B27)
+	quiet  bool         // an INVITE with Replaces: no push, since nothing new rings
+	client bool         // the request came from a client, who may assert nothing
 	routes []sip.Header // Route headers that stay, inside a dialog
 	prev   hopName      // how the caller's side names us; "" for the PBX's
 	pbxVia string       // transport towards the PBX the request came from
 	hop    hopAddr      // the PBX's server that a new dialog stays with
 	trace  *trace.Call
+	place  *place // among the requests for the same device; nil for an ACK
 
 	// Owned by run.
-	deadline time.Time // end of the wake window
-	pushed   bool      // a VoIP push for this call left, or is on its way
-	unpush   func()    // stops it, if it has not left
+	deadline time.Time     // end of the wake window
+	last     *branch       // the newest INVITE that was sent
+	unpush   func()        // stops the announcement, if it has not left
+	settled  chan struct{} // closed when it is known whether it left
 
-	mu    sync.Mutex
-	back  *peer         // newest flow that registered since start; guarded by mu
-	fresh chan struct{} // capacity 1: back has changed
-	last  string        // newest step of the trace; guarded by mu
+	mu     sync.Mutex
+	pushed bool          // a VoIP push for this call left, or is on its way; guarded by mu
+	back   *peer         // newest flow that registered since start; guarded by mu
+	fresh  chan struct{} // capacity 1: back has changed
+	recent string        // newest step of the trace; guarded by mu
 }
 
 func (p *Proxy) newLeg(id location.DeviceID, req *sip.Request, dialog bool) *leg {
@@ -55,6 +60,7 @@ type callInfo = wake.Call
 
 // caller notes on which side of us the caller is, for Record-Route.
 func (l *leg) caller(st *serverTx, b *location.Binding) {
+	l.client = st.from.client()
 	if b != nil {
 		l.prev = towardsClient(b.Token, st.from)
 		return
@@ -76,27 +82,35 @@ func (l *leg) flowUp(pe *peer) {
 
 func (l *leg) newest() *peer { l.mu.Lock(); defer l.mu.Unlock(); return l.back }
 
+func (l *leg) setPushed(v bool) { l.mu.Lock(); l.pushed = v; l.mu.Unlock() }
+
+func (l *leg) isPushed() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.pushed }
+
 // step writes the trace of the call, if it has one.
 func (l *leg) step(step, detail string) {
 	if l.trace == nil {
 		return
 	}
 	l.mu.Lock()
-	l.last = step
+	l.recent = step
 	l.mu.Unlock()
 	l.trace.Step(step, detail)
 }
 
-func (l *leg) lastStep() string { l.mu.Lock(); defer l.mu.Unlock(); return l.last }
+func (l *leg) lastStep() string { l.mu.Lock(); defer l.mu.Unlock(); return l.recent }
+
+// drop implements target.
+func (l *leg) drop() { l.p.lineup.leave(l.id, l.place) }
 
 func (l *leg) run(ctx context.Context, f *fork) outcome {
 	unwatch := l.p.watch(l.id, l)
 	defer unwatch()
+	defer l.p.lineup.leave(l.id, l.place)
 	l.deadline = time.Now().Add(l.p.cfg.Window)
 	to, o := l.reach(ctx, f)
 	for to != nil {
 		var next *peer
-		if next, o = l.deliver(ctx, f, to); next == nil && o.code() == 0 && o.res == nil && l.lost(o) {
+		if next, o = l.deliver(ctx, f, to); next == nil && l.lost(o) {
 			next, o = l.recover(ctx, f, to)
 		}
 		to = next
@@ -113,48 +127,44 @@ func (l *leg) reach(ctx context.Context, f *fork) (*peer, outcome) {
 		return nil, outcome{status: 480}
 	}
 	pe := l.p.peerOf(dev)
-	state := l.p.State(dev)
+	state := l.p.stateOn(dev, pe)
 	if l.trace != nil {
 		l.trace.State(state.String())
 	}
 	l.step(trace.StepState, state.String())
-	switch state {
-	case liveness.Foreground:
+	switch {
+	case state == liveness.Foreground:
 		if l.p.cfg.PushInForeground {
 			l.announce(dev)
 		}
 		return pe, outcome{}
-	case liveness.Silent:
+	case state == liveness.Silent:
 		l.announce(dev)
 		return pe, outcome{}
-	case liveness.Suspended, liveness.Waking:
-		if l.dialog {
-			return l.await(ctx, time.Until(l.deadline))
-		}
+	case l.dialog:
+		return l.await(ctx, time.Until(l.deadline), nil)
+	case !l.quiet && l.p.pushable(dev):
 		return l.hold(ctx, f, wakeDevice(dev))
+	case state != liveness.Gone && len(dev.Tokens) == 0:
+		return l.await(ctx, time.Until(dev.FlowLost().Add(l.p.cfg.ReconnectGrace)), nil)
 	}
-	if l.dialog {
-		return l.await(ctx, time.Until(l.deadline))
-	}
-	if left := l.p.cfg.ReconnectGrace - time.Since(dev.FlowLost()); left > 0 && !dev.FlowLost().IsZero() {
-		return l.await(ctx, left)
-	}
-	l.step(trace.StepRefused, "no flow and no usable token")
+	l.step(trace.StepRefused, "no flow, and nothing that may be pushed")
 	return nil, outcome{status: 480}
 }
 
 // announce pushes beside the INVITE: the call is set up by SIP, the push only
-// makes the phone look (B4).
+// makes the phone look (B4). Whether it left is known when settled is closed.
 func (l *leg) announce(dev location.Device) {
-	if l.dialog || l.pushed || !l.p.cfg.PushEnabled {
+	if l.dialog || l.quiet || l.isPushed() || l.settled != nil || !l.p.pushable(dev) {
 		return
 	}
-	d := wakeDevice(dev)
-	if !l.p.waker.CanCall(d) {
-		return
-	}
-	l.pushed = true
-	l.unpush = l.p.waker.Announce(d, l.call, l.step, func(wake.Result) {})
+	l.setPushed(true)
+	settled := make(chan struct{})
+	l.settled = settled
+	l.unpush = l.p.waker.Announce(wakeDevice(dev), l.call, l.step, func(r wake.Result) {
+		l.setPushed(r.Outcome == "accepted")
+		close(settled)
+	})
 }
 
 // hold wakes the device and waits until it has registered. Somebody who hangs
@@ -164,28 +174,37 @@ func (l *leg) hold(ctx context.Context, f *fork, d wake.Device) (*peer, outcome)
 		t := time.AfterFunc(after, func() { f.ringback() })
 		defer t.Stop()
 	}
-	out, err := l.p.waker.Call(ctx, d, l.call, l.step)
-	l.pushed = l.pushed || out.Pushed
-	if err == nil {
-		l.p.loc.Woken(l.id, time.Now())
-		if pe := l.p.peerByID(out.Flow); pe != nil {
-			return pe, outcome{}
+	for {
+		out, err := l.p.waker.Call(ctx, d, l.call, l.step)
+		if out.Pushed {
+			l.setPushed(true)
 		}
-		return l.await(ctx, time.Until(l.deadline)) // it came and went
+		switch {
+		case err == nil:
+			l.p.loc.Woken(l.id, time.Now())
+			if pe := l.p.peerByID(out.Flow); pe != nil && !pe.isGone() {
+				return pe, outcome{}
+			}
+			if l.isPushed() || d.Flow == out.Flow {
+				return l.await(ctx, time.Until(l.deadline), nil) // it came and went
+			}
+			d.Flow = out.Flow // it went while we looked
+			continue
+		case ctx.Err() != nil:
+			return nil, outcome{status: endStatus(ctx)}
+		}
+		l.p.log.Info("call not delivered", "device", l.id, "call_id", l.call.CallID, "err", err)
+		return nil, outcome{status: statusOf(err)}
 	}
-	if ctx.Err() != nil {
-		return nil, outcome{status: endStatus(ctx)}
-	}
-	l.p.log.Info("call not delivered", "device", l.id, "call_id", l.call.CallID, "err", err)
-	return nil, outcome{status: 480}
 }
 
-// await waits for a flow without pushing.
-func (l *leg) await(ctx context.Context, d time.Duration) (*peer, outcome) {
+// await waits for a flow other than old, without pushing. The leg must be
+// watched.
+func (l *leg) await(ctx context.Context, d time.Duration, old *peer) (*peer, outcome) {
 	limit := time.NewTimer(d)
 	defer limit.Stop()
 	for {
-		if pe := l.newest(); pe != nil && !pe.isGone() {
+		if pe := l.other(old); pe != nil {
 			return pe, outcome{}
 		}
 		select {
@@ -199,33 +218,45 @@ func (l *leg) await(ctx context.Context, d time.Duration) (*peer, outcome) {
 	}
 }
 
+// other returns the device's live flow, if that is not old.
+func (l *leg) other(old *peer) *peer {
+	if pe := l.newest(); pe != nil && pe != old && !pe.isGone() {
+		return pe
+	}
+	dev, _ := l.p.loc.Device(l.id)
+	if pe := l.p.peerOf(dev); pe != nil && pe != old && !pe.isGone() {
+		return pe
+	}
+	return nil
+}
+
 // lostFlow marks an outcome as "the flow ended under the INVITE".
 const lostFlow = "flow lost"
 
-func (l *leg) lost(o outcome) bool { return o.reason == lostFlow }
+func (l *leg) lost(o outcome) bool { return o.res == nil && o.code() == 0 && o.reason == lostFlow }
 
 // recover waits for the device's next flow after its flow died under the
 // INVITE. A push that is out already will bring it; else one is sent.
 func (l *leg) recover(ctx context.Context, f *fork, old *peer) (*peer, outcome) {
-	if pe := l.newest(); pe != nil && pe != old && !pe.isGone() {
+	l.deadline = time.Now().Add(l.p.cfg.Window)
+	if pe := l.other(old); pe != nil {
 		return pe, outcome{}
 	}
+	l.step(trace.StepState, "the flow ended under the call")
 	dev, known := l.p.loc.Device(l.id)
 	if !known {
 		return nil, outcome{status: 480}
 	}
-	if pe := l.p.peerOf(dev); pe != nil && pe != old && !pe.isGone() {
-		return pe, outcome{}
-	}
-	if d := wakeDevice(dev); !l.pushed && !l.dialog && l.p.waker.CanCall(d) {
+	if !l.isPushed() && !l.dialog && !l.quiet && l.p.pushable(dev) {
+		d := wakeDevice(dev)
 		d.Flow = old.flow.ID() // location may not know yet that it is gone
 		return l.hold(ctx, f, d)
 	}
 	wait := time.Until(l.deadline)
-	if !l.pushed {
+	if !l.isPushed() && !l.dialog {
 		wait = min(wait, l.p.cfg.ReconnectGrace)
 	}
-	return l.await(ctx, wait)
+	return l.await(ctx, wait, old)
 }
 
 // deliver sends the INVITE down a flow and watches it. It returns the flow
@@ -235,10 +266,13 @@ func (l *leg) deliver(ctx context.Context, f *fork, to *peer) (*peer, outcome) {
 	if !ok {
 		return nil, outcome{status: 480}
 	}
+	l.p.lineup.wait(ctx, l.place)
 	b, err := l.p.invite(f, to, req)
+	l.p.lineup.leave(l.id, l.place)
 	if err != nil {
 		return nil, outcome{reason: lostFlow}
 	}
+	l.last = b
 	l.step(trace.StepInviteOut, to.via)
 	w := &watchBranch{l: l, b: b, to: to}
 	return w.run(ctx)
@@ -252,9 +286,10 @@ func (l *leg) finish(ctx context.Context, o outcome) {
 	}
 	if ctx.Err() != nil && o.code() == 487 {
 		l.cancelled(overOf(ctx))
+		l.traceEnd(o)
 		return
 	}
-	if l.pushed && o.res == nil && o.status == 480 {
+	if o.res == nil && o.status == 480 && l.isPushed() {
 		l.miss()
 	}
 	l.traceEnd(o)
@@ -262,7 +297,7 @@ func (l *leg) finish(ctx context.Context, o outcome) {
 
 // miss leaves a missed call on the Message channel (B16).
 func (l *leg) miss() {
-	if dev, known := l.p.loc.Device(l.id); known {
+	if dev, known := l.p.loc.Device(l.id); known && l.p.cfg.PushEnabled {
 		l.p.waker.Note(wakeDevice(dev), note("missed", l.call), l.step)
 	}
 }

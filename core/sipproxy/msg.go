@@ -21,6 +21,10 @@ var assertedByClients = []string{
 	"P-Charging-Function-Addresses", "P-Associated-URI", "Service-Route", headerClientState,
 }
 
+// assertedToClients are those that no other client hears from a client: what
+// it may assert to the inside about itself besides (RFC 3325 §9.2).
+var assertedToClients = append([]string{"P-Preferred-Identity"}, assertedByClients...)
+
 // A draft is a request on its way through: the one that came, and what is to
 // be different when it leaves. The original is shared and never changed.
 type draft struct {
@@ -145,17 +149,22 @@ func (st *serverTx) reply(status int, reason string, extra ...sip.Header) {
 }
 
 // back makes the response that goes to the requester from one that came for a
-// branch: the requester's own Via headers, and what drop names removed.
+// branch: the requester's own Via headers, and without push tokens and what
+// drop names.
 func (st *serverTx) back(res *sip.Response, drop ...string) *sip.Response {
 	out := sip.NewResponse(res.StatusCode, res.Reason)
 	out.SipVersion = res.SipVersion
 	appendAll(out, st.req.GetHeaders("Via"))
+	contacts, changed := withoutPush(res)
 	for _, h := range res.Headers() {
 		name := h.Name()
-		if name == "Via" || name == "Content-Length" || dropped(drop, name) {
+		if name == "Via" || name == "Content-Length" || changed && name == "Contact" || dropped(drop, name) {
 			continue
 		}
 		out.AppendHeader(h)
+	}
+	if changed && !dropped(drop, "Contact") {
+		appendAll(out, contacts)
 	}
 	out.SetBody(res.Body())
 	out.SetTransport(st.from.via)

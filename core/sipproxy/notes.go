@@ -2,60 +2,104 @@ package sipproxy
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/emiago/sipgo/sip"
 
+	"sallyport/core/liveness"
 	"sallyport/core/location"
 )
 
-// Bounds of what is kept for a sleeping device.
+// Bounds of what is kept for sleeping devices.
 const (
-	maxPackages = 8
-	maxNotes    = 20000 // devices
+	maxPackages  = 8        // of one device
+	maxNoteSize  = 16 << 10 // of one NOTIFY's body
+	maxNotesSize = 32 << 20 // of all bodies
+	noteOverhead = 2 << 10  // what a NOTIFY without body is counted as
 )
 
-// notes keeps, for devices that sleep, the newest unsolicited NOTIFY of each
-// event package (B27). They are state, not history: memory is enough.
+// notes keeps, for devices that do not look, the newest unsolicited NOTIFY of
+// each event package (B27). They are state, not history: memory is enough, and
+// where it is used up, the PBX tells the state again when the device is back.
 type notes struct {
-	mu sync.Mutex
-	of map[location.DeviceID]map[string]*sip.Request // guarded by mu
+	devices atomic.Int64 // len(of)
+
+	mu   sync.Mutex
+	size int                                 // guarded by mu
+	of   map[location.DeviceID][]keptRequest // in the order in which packages came first; guarded by mu
 }
 
-func (n *notes) keep(id location.DeviceID, req *sip.Request) {
+// keptRequest is a request that was answered for the device.
+type keptRequest struct {
+	event string
+	req   *sip.Request
+	via   string // transport of the PBX it came from
+}
+
+func (k keptRequest) size() int { return len(k.req.Body()) + noteOverhead }
+
+// keep takes the place of the package's older NOTIFY, if there is room.
+func (n *notes) keep(id location.DeviceID, st *serverTx) {
+	k := keptRequest{event: headerValue(st.req, "Event"), req: st.req, via: st.from.via}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.of == nil {
-		n.of = make(map[location.DeviceID]map[string]*sip.Request)
-	}
-	kept := n.of[id]
-	if kept == nil {
-		if len(n.of) >= maxNotes {
-			return
+	list := n.of[id]
+	at := len(list)
+	grows := k.size()
+	for i := range list {
+		if list[i].event == k.event {
+			at, grows = i, k.size()-list[i].size()
 		}
-		kept = make(map[string]*sip.Request)
-		n.of[id] = kept
 	}
-	pkg := headerValue(req, "Event")
-	if _, known := kept[pkg]; known || len(kept) < maxPackages {
-		kept[pkg] = req
+	if len(k.req.Body()) > maxNoteSize || at >= maxPackages || n.size+grows > maxNotesSize {
+		return
 	}
+	if at == len(list) {
+		list = append(list, k)
+	} else {
+		list[at] = k
+	}
+	if n.of == nil {
+		n.of = make(map[location.DeviceID][]keptRequest)
+	}
+	n.of[id] = list
+	n.size += grows
+	n.devices.Store(int64(len(n.of)))
 }
 
-func (n *notes) take(id location.DeviceID) map[string]*sip.Request {
+func (n *notes) take(id location.DeviceID) []keptRequest {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	kept := n.of[id]
+	list := n.of[id]
+	for _, k := range list {
+		n.size -= k.size()
+	}
 	delete(n.of, id)
-	return kept
+	n.devices.Store(int64(len(n.of)))
+	return list
 }
 
 func (n *notes) drop(id location.DeviceID) { n.take(id) }
 
+// attentive delivers what was kept for the devices on a flow whose client
+// looks again.
+func (p *Proxy) attentive(pe *peer) {
+	if p.notes.devices.Load() == 0 {
+		return
+	}
+	for _, b := range p.loc.ByFlow(pe.flow.ID()) {
+		dev, ok := p.loc.Device(b.ID())
+		if ok && p.peerOf(dev) == pe && p.stateOn(dev, pe) == liveness.Foreground {
+			p.deliverNotes(dev.ID, pe)
+		}
+	}
+}
+
 // deliverNotes sends a device that is back what was kept for it.
 func (p *Proxy) deliverNotes(id location.DeviceID, to *peer) {
-	for _, req := range p.notes.take(id) {
-		l := p.newLeg(id, req, false)
-		l.pbxVia = "TCP"
+	for _, k := range p.notes.take(id) {
+		l := p.newLeg(id, k.req, false)
+		l.pbxVia = k.via
 		out, ok := p.toClient(l, to)
 		if !ok {
 			continue

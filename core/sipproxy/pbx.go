@@ -9,6 +9,7 @@ import (
 	"sallyport/core/liveness"
 	"sallyport/core/location"
 	"sallyport/core/sipmsg"
+	"sallyport/core/trace"
 )
 
 // fromPBX takes a request of a PBX to the device it is for.
@@ -21,10 +22,10 @@ func (p *Proxy) fromPBX(st *serverTx) {
 		st.reply(403, "")
 		return
 	}
-	devices, status := p.called(st.req)
+	devices, status := p.called(st.from, st.req)
 	if status != 0 {
 		if st.req.Method == sip.OPTIONS && st.req.Recipient.User == "" {
-			st.reply(200, "", sip.NewHeader("Allow", allowed)) // the PBX asks whether we live
+			p.able(st) // the PBX asks whether we live
 			return
 		}
 		st.reply(status, "")
@@ -36,34 +37,62 @@ func (p *Proxy) fromPBX(st *serverTx) {
 // called finds the devices behind a Request-URI: the instance our contact
 // names, or all of an AOR of a domain of ours, or of the domain whose PBX
 // calls "alice" at our own address.
-func (p *Proxy) called(req *sip.Request) (devices []location.Device, status int) {
+func (p *Proxy) called(from *peer, req *sip.Request) (devices []location.Device, status int) {
 	user := req.Recipient.User
 	if dev, _, ok := p.loc.ByToken(user); ok {
 		return []location.Device{dev}, 0
 	}
-	if user == "" {
-		return nil, 404
-	}
 	u, err := sipmsg.ParseURI(req.Recipient.String())
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, 416
+	case user == "":
+		return nil, 404
+	case p.domains[strings.ToLower(u.Host)] != nil:
+		return p.devicesOf(u)
+	case len(user) == tokenLen && p.isOurs(from, &req.Recipient):
+		return nil, 480 // a contact of a device that is not kept any more
 	}
-	aors := []string{}
-	if p.domains[strings.ToLower(u.Host)] != nil {
-		aors = append(aors, u.AOR())
-	} else {
-		for name := range p.domains {
-			u.Host = name
-			aors = append(aors, u.AOR())
+	for name, dom := range p.domains {
+		if dom.Registrar != nil || !p.speaksFor(from, name) {
+			continue
 		}
-	}
-	for _, aor := range aors {
-		devices = append(devices, p.loc.Lookup(aor)...)
+		u.Host = name
+		devices = append(devices, p.loc.Lookup(u.AOR())...)
 	}
 	if len(devices) == 0 {
 		return nil, 404
 	}
 	return devices, 0
+}
+
+// devicesOf looks up the AOR of a domain of ours. A PBX knows its users better
+// than we do: one of whom nothing is registered is not there, not unknown.
+func (p *Proxy) devicesOf(u sipmsg.URI) (devices []location.Device, status int) {
+	aor := u.AOR()
+	if devices = p.loc.Lookup(aor); len(devices) > 0 {
+		return devices, 0
+	}
+	if dom := p.domains[domainOf(aor)]; dom.Registrar != nil && !dom.Registrar.Known(u.User) {
+		return nil, 404
+	}
+	return nil, 480
+}
+
+// speaksFor says whether a hop is the upstream of a domain. With one domain
+// that has a PBX, whoever may send requests here speaks for it.
+func (p *Proxy) speaksFor(from *peer, domain string) bool {
+	served := 0
+	for _, dom := range p.domains {
+		if dom.Registrar == nil {
+			served++
+		}
+	}
+	if served == 1 {
+		return true
+	}
+	up := p.livePBX(domain)
+	return up != nil && up.remote().Addr() == from.remote().Addr()
 }
 
 // toDevices forks a request outside a dialog to devices. caller is set when it
@@ -83,11 +112,11 @@ func (p *Proxy) toDevices(st *serverTx, devices []location.Device, caller *locat
 			dev = d
 		}
 	}
-	if state := p.State(dev); state != liveness.Foreground {
+	pe := p.peerOf(dev)
+	if state := p.stateOn(dev, pe); state != liveness.Foreground {
 		p.answerFor(st, dev, state)
 		return
 	}
-	pe := p.peerOf(dev)
 	l := p.newLeg(dev.ID, st.req, false)
 	l.caller(st, caller)
 	if out, ok := p.toClient(l, pe); ok {
@@ -103,9 +132,9 @@ func (p *Proxy) answerFor(st *serverTx, dev location.Device, state liveness.Stat
 	case state == liveness.Gone:
 		st.reply(480, "")
 	case st.req.Method == sip.OPTIONS:
-		st.reply(200, "", sip.NewHeader("Allow", allowed), sip.NewHeader("Accept", "application/sdp"))
+		p.able(st)
 	case st.req.Method == sip.NOTIFY:
-		p.notes.keep(dev.ID, st.req)
+		p.notes.keep(dev.ID, st)
 		st.reply(200, "")
 	default:
 		st.reply(480, "")
@@ -119,10 +148,12 @@ func (p *Proxy) ring(st *serverTx, devices []location.Device, caller *location.B
 	for _, dev := range devices {
 		l := p.newLeg(dev.ID, st.req, false)
 		l.caller(st, caller)
+		l.quiet = st.req.GetHeader("Replaces") != nil
+		l.place = p.lineup.enter(dev.ID)
 		l.call = p.callOf(st.req, dev.ID.AOR)
 		if p.traces != nil {
 			l.trace = p.traces.Begin(l.call.CallID, dev.ID.AOR, l.call.FromURI)
-			l.step("invite", "")
+			l.step(trace.StepInvite, "")
 		}
 		targets = append(targets, l)
 	}
@@ -171,6 +202,10 @@ func hasVideo(body []byte) bool {
 // Request-URI.
 func (p *Proxy) toClient(l *leg, to *peer) (*sip.Request, bool) {
 	d := draft{from: l.req, uri: l.req.Recipient, routes: l.routes}
+	d.contact, d.newCtc = withoutPush(l.req)
+	if l.client {
+		d.drop = assertedToClients
+	}
 	if !l.dialog || p.isOwnURI(&l.req.Recipient) {
 		b, ok := p.bindingOn(l.id, to)
 		var contact sip.Uri // a fresh one: the parser sets only what it finds

@@ -116,8 +116,9 @@ type Proxy struct {
 	waitMu  sync.Mutex
 	waiting map[location.DeviceID]map[waiter]struct{} // guarded by waitMu
 
-	notes notes
-	short shortGrants
+	lineup lineup
+	notes  notes
+	short  shortGrants
 }
 
 // A waiter is told when a device registers on a flow.
@@ -189,14 +190,21 @@ func (p *Proxy) Opened(f *downstream.Flow) {
 
 // Changed implements downstream.Handler.
 func (p *Proxy) Changed(f *downstream.Flow) {
+	if pe, ok := f.User().(*peer); ok {
+		p.attentive(pe)
+	}
 	p.log.Debug("flow changed", "flow", f.ID(), "silent", f.Attention().Silent)
 }
 
 // Closed implements downstream.Handler: the devices on the flow are suspended
 // from now on, by derivation, and what was being sent to them has failed.
 func (p *Proxy) Closed(f *downstream.Flow, code tunnel.CloseCode, text string) {
+	pe, _ := f.User().(*peer)
+	if pe != nil {
+		pe.setGone() // first: whoever binds to it from now on takes that back
+	}
 	ids := p.loc.Unflow(f.ID(), time.Now())
-	if pe, ok := f.User().(*peer); ok {
+	if pe != nil {
 		pe.txs.lose(pe)
 	}
 	p.log.Debug("flow closed", "flow", f.ID(), "reason", code.String(), "text", text, "devices", len(ids))
@@ -253,17 +261,30 @@ func (p *Proxy) peerByID(flow string) *peer {
 func (p *Proxy) peerOf(d location.Device) *peer { return p.peerByID(d.Flow()) }
 
 // State derives how a device can be reached now.
-func (p *Proxy) State(d location.Device) liveness.State {
+func (p *Proxy) State(d location.Device) liveness.State { return p.stateOn(d, p.peerOf(d)) }
+
+// stateOn is State for a device whose newest flow is pe, or that has none. Only
+// a device that never had a token is waited for without a push (B30): one whose
+// token is dead, or where push is off, is refused at once (B14, B19).
+func (p *Proxy) stateOn(d location.Device, pe *peer) liveness.State {
 	f := liveness.Facts{
-		Pushable: p.cfg.PushEnabled && p.waker.CanCall(wakeDevice(d)),
+		Pushable: p.pushable(d),
 		Waking:   p.waker.Waking(d.ID.String()),
-		FlowLost: d.FlowLost(), Grace: p.cfg.ReconnectGrace,
+		FlowLost: d.FlowLost(),
 	}
-	if pe := p.peerOf(d); pe != nil {
+	if len(d.Tokens) == 0 {
+		f.Grace = p.cfg.ReconnectGrace
+	}
+	if pe != nil {
 		a := pe.flow.Attention()
 		f.Flow, f.Inactive, f.KeepaliveLost, f.Unanswered = true, a.Inactive, a.Silent, a.Unanswered
 	}
 	return f.State(time.Now())
+}
+
+// pushable says whether a call can be announced to the device.
+func (p *Proxy) pushable(d location.Device) bool {
+	return p.cfg.PushEnabled && p.waker.CanCall(wakeDevice(d))
 }
 
 // wakeDevice is what core/wake needs to know of a device. A dead token is told
@@ -297,13 +318,14 @@ type group struct {
 	wg     sync.WaitGroup
 }
 
-// Go runs fn unless the group is closed.
-func (g *group) Go(fn func()) {
+// Go runs fn unless the group is closed, and says whether it does.
+func (g *group) Go(fn func()) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.closed {
 		g.wg.Go(fn)
 	}
+	return !g.closed
 }
 
 func (g *group) close() { g.mu.Lock(); g.closed = true; g.mu.Unlock() }

@@ -36,6 +36,7 @@ type registration struct {
 	push     sipmsg.PushParams
 	tokens   []location.Token
 	token    string // ours, towards the PBX
+	stale    string // what it was, under a key that is no longer valid; "" for none
 }
 
 // register takes a REGISTER. The PBX decides, or in a stand-alone domain our
@@ -68,7 +69,7 @@ func (p *Proxy) readRegister(st *serverTx) (reg *registration, status int, reaso
 	if reg.dom == nil {
 		return nil, 404, "Domain Not Served Here"
 	}
-	if r := p.ownRoutes(st.from, st.req); r.bad || len(r.rest) > 0 {
+	if r := p.ownRoutes(st.from, st.req); r.bad || len(r.rest) > 0 || !p.onFlow(st.from, r.tokens) {
 		return nil, 403, "Route Not Allowed"
 	}
 	contacts, fault := sipmsg.Contacts(st.req)
@@ -134,7 +135,7 @@ func (p *Proxy) identify(reg *registration) {
 	reg.outbound = reg.regID > 0 && reg.contact.Instance() != "" &&
 		(listed(reg.st.req, "Supported", "outbound") || listed(reg.st.req, "Require", "outbound"))
 	reg.push = reg.contact.Push()
-	reg.token = p.token(reg.aor, instance, reg.regID)
+	reg.token, reg.stale = p.tokenFor(reg.id, reg.regID)
 	now := time.Now()
 	for _, t := range reg.push.Tokens {
 		reg.tokens = append(reg.tokens, location.Token{
@@ -168,8 +169,14 @@ func (p *Proxy) refreshes(reg *registration) bool {
 		if b.ID() != reg.id || b.RegID != reg.regID {
 			continue
 		}
+		now := time.Now()
 		half := b.Granted.Add(b.GrantEnds.Sub(b.Granted) / 2)
-		return sameContact(b.Contact, reg.contact.Raw) && time.Now().Before(half)
+		if !sameContact(b.Contact, reg.contact.Raw) || !now.Before(half) {
+			return false
+		}
+		// Nobody is promised more than what is left of the PBX's grant.
+		reg.expires = min(reg.expires, b.GrantEnds.Sub(now).Truncate(time.Second))
+		return reg.expires > 0
 	}
 	return false
 }
@@ -204,8 +211,9 @@ func (p *Proxy) registerHere(reg *registration) {
 		st.reply(403, "")
 	default:
 		reg.expires = min(reg.expires, reg.dom.UpstreamExpires)
-		p.bind(reg, reg.expires, nil)
-		p.accepted(reg, nil)
+		if p.bind(reg, reg.expires, nil) {
+			p.accepted(reg, nil)
+		}
 	}
 }
 
@@ -221,7 +229,7 @@ func (p *Proxy) registerThere(reg *registration) {
 	st := reg.st
 	p.withPBX(reg.dom.Name, hopAddr{}, func(pe *peer) {
 		out := p.upstreamRegister(reg, pe)
-		p.relayHeard(st, pe, out, func(res *sip.Response) { p.registerAnswered(reg, res) })
+		p.relayHeard(st, pe, out, func(res *sip.Response) { p.registerAnswered(reg, res) }, nil)
 	}, func(err error) { p.unreachable(st, reg.dom.Name, err) })
 }
 
@@ -232,7 +240,7 @@ func (p *Proxy) upstreamRegister(reg *registration, to *peer) *sip.Request {
 		from: reg.st.req, uri: reg.st.req.Recipient, vias: true, newCtc: true,
 		drop: append([]string{"Expires", "Supported", "Require"}, assertedByClients...),
 	}
-	if p.supports(reg.push.Provider) { // RFC 8599 §5.4, RFC 6809 §4.2.1
+	if p.supports(reg.push.Provider) && reg.expires > 0 { // RFC 8599 §5.4, RFC 6809 §4.2.1
 		d.first = append(d.first, featureCaps(reg.push.Provider))
 	}
 	d.first = append(d.first, keepOptions(reg.st.req)...)
@@ -248,6 +256,9 @@ func (p *Proxy) upstreamRegister(reg *registration, to *peer) *sip.Request {
 		}
 		secs := strconv.Itoa(int(expires / time.Second))
 		d.contact = []sip.Header{sip.NewHeader("Contact", "<"+p.contactURI(reg.token, to.via)+">;expires="+secs)}
+		if reg.stale != "" {
+			d.contact = append(d.contact, sip.NewHeader("Contact", "<"+p.contactURI(reg.stale, to.via)+">;expires=0"))
+		}
 	}
 	if !reg.fetch {
 		d.contact = append(d.contact, sip.NewHeader("Expires", strconv.Itoa(int(expires/time.Second))))

@@ -1,6 +1,7 @@
 package sipproxy
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,8 +19,9 @@ func (p *Proxy) registerAnswered(reg *registration, res *sip.Response) {
 	switch {
 	case res.IsSuccess():
 		p.m.registers.WithLabelValues("accepted").Inc()
-		p.granted(reg, res)
-		p.accepted(reg, res)
+		if p.granted(reg, res) {
+			p.accepted(reg, res)
+		}
 	case res.StatusCode == 401 || res.StatusCode == 407: // the client will try again (PN-12)
 		p.m.registers.WithLabelValues("challenged").Inc()
 		reg.st.respond(reg.st.back(res))
@@ -32,23 +34,17 @@ func (p *Proxy) registerAnswered(reg *registration, res *sip.Response) {
 	}
 }
 
-// granted learns from a 2xx what the PBX now holds.
-func (p *Proxy) granted(reg *registration, res *sip.Response) {
-	switch {
-	case reg.fetch:
-	case reg.star:
-		for _, dev := range p.loc.Lookup(reg.aor) {
-			p.remove(dev.ID)
-		}
-	case reg.expires == 0:
-		p.bind(reg, 0, res)
-	default:
-		grant := p.grantOf(reg, res)
+// granted learns from a 2xx what the PBX now holds. False means that it could
+// not be kept here, which has been answered.
+func (p *Proxy) granted(reg *registration, res *sip.Response) bool {
+	grant := time.Duration(0)
+	if !reg.fetch && !reg.star && reg.expires > 0 {
+		grant = p.grantOf(reg, res)
 		if asked := reg.dom.UpstreamExpires; grant < asked {
 			p.shortGrant(reg.dom.Name, asked, grant)
 		}
-		p.bind(reg, grant, res)
 	}
+	return p.bind(reg, grant, res)
 }
 
 // grantOf is the expiry the PBX gave our contact.
@@ -69,21 +65,22 @@ func (p *Proxy) grantOf(reg *registration, res *sip.Response) time.Duration {
 }
 
 // bind makes true what was accepted: the binding, its device and tokens, or
-// their removal.
-func (p *Proxy) bind(reg *registration, grant time.Duration, res *sip.Response) {
-	if reg.fetch {
-		return
-	}
-	if reg.expires == 0 || grant == 0 {
+// their removal. False means that it could not be kept, which has been answered.
+func (p *Proxy) bind(reg *registration, grant time.Duration, res *sip.Response) bool {
+	switch {
+	case reg.fetch:
+		return true
+	case reg.star:
 		p.m.registers.WithLabelValues("removed").Inc()
-		if reg.star {
-			for _, dev := range p.loc.Lookup(reg.aor) {
-				p.remove(dev.ID)
-			}
-			return
+		for _, dev := range p.loc.Lookup(reg.aor) {
+			p.remove(dev.ID)
 		}
+		return true
+	case reg.expires == 0 || grant == 0:
+		reg.expires = 0
+		p.m.registers.WithLabelValues("removed").Inc()
 		p.unbind(reg)
-		return
+		return true
 	}
 	now := time.Now()
 	flow := reg.st.from.flow
@@ -103,7 +100,15 @@ func (p *Proxy) bind(reg *registration, grant time.Duration, res *sip.Response) 
 	}
 	if err := p.loc.Bind(b, reg.tokens, reg.push.Class); err != nil {
 		p.log.Error("binding not kept", "aor", location.AOR(reg.aor), "err", err)
+		if !errors.Is(err, location.ErrNotStored) {
+			reg.st.reply(500, "Registration Not Kept")
+			return false
+		}
 	}
+	if reg.st.from.isGone() { // the client has gone meanwhile: it is suspended
+		p.loc.Unflow(flow.ID(), now)
+	}
+	return true
 }
 
 // unbind removes one registration of a device, and the device with the last.
@@ -146,7 +151,7 @@ func (p *Proxy) accepted(reg *registration, res *sip.Response) {
 		out = st.back(res, "Contact", "Expires", "Feature-Caps", "Path", "Flow-Timer", "Require")
 	}
 	appendAll(out, p.boundContacts(reg, res))
-	if reg.push.Query || p.supports(reg.push.Provider) {
+	if reg.push.Query || p.supports(reg.push.Provider) && reg.expires > 0 {
 		appendAll(out, p.featureCapsFor(reg.push))
 	}
 	if reg.outbound && reg.expires > 0 {
@@ -156,11 +161,11 @@ func (p *Proxy) accepted(reg *registration, res *sip.Response) {
 	out.SetBody(nil)
 	out.SetTransport(st.from.via)
 	st.respond(out)
-	if reg.fetch || reg.star || reg.expires == 0 {
+	if reg.fetch || reg.star || reg.expires == 0 || st.from.isGone() {
 		return
 	}
 	p.deviceUp(reg.id, st.from)
-	p.deliverNotes(reg.id, st.from)
+	p.attentive(st.from)
 }
 
 // boundContacts are the Contact values of a 2xx: the client's own first,

@@ -12,10 +12,6 @@ import (
 	"sallyport/core/upstream"
 )
 
-// tryingAfter is when a request other than INVITE gets a 100: the time by
-// which its sender's Timer E has reached T2 (RFC 4320 §4.1).
-const tryingAfter = 3500 * time.Millisecond
-
 // dialPatience bounds the wait for a connection to the PBX.
 const dialPatience = 5 * time.Second
 
@@ -43,7 +39,7 @@ func (p *Proxy) withPBX(domain string, hop hopAddr, use func(*peer), fail func(e
 		use(pe)
 		return
 	}
-	p.calls.Go(func() {
+	dialled := p.calls.Go(func() {
 		ctx, cancel := context.WithTimeout(p.ctx, dialPatience)
 		defer cancel()
 		c, err := p.dial(ctx, domain, hop)
@@ -53,6 +49,9 @@ func (p *Proxy) withPBX(domain string, hop hopAddr, use func(*peer), fail func(e
 		}
 		use(p.upPeer(c))
 	})
+	if !dialled {
+		fail(context.Canceled)
+	}
 }
 
 // livePBX returns a connection that is up, or nil; it never waits.
@@ -121,48 +120,54 @@ func (p *Proxy) unreachable(st *serverTx, domain string, err error) {
 	st.reply(503, "", sip.NewHeader("Retry-After", "5"))
 }
 
-// relay forwards a request other than INVITE and its answers. There is no 408
-// for it, ever, and no 100 before 3.5 s (RFC 4320).
+// relay forwards a request other than INVITE and its answers.
 func (p *Proxy) relay(st *serverTx, to *peer, out *sip.Request) {
-	p.relayHeard(st, to, out, func(res *sip.Response) { st.respond(st.back(res, p.dropFrom(to)...)) })
+	p.relayHeard(st, to, out, func(res *sip.Response) { st.respond(st.back(res, p.dropFrom(to)...)) }, nil)
 }
 
-// relayHeard is relay with another use for the final response.
-func (p *Proxy) relayHeard(st *serverTx, to *peer, out *sip.Request, final func(*sip.Response)) {
-	trying := time.AfterFunc(tryingAfter, func() {
-		if st.answered() == 0 {
-			st.reply(100, "")
-		}
-	})
+// relayHeard is relay with another use for the final response, and for the
+// loss of the hop. A hop that keeps silent until the transaction times out
+// leaves the request without an answer (RFC 4320 §4.1).
+func (p *Proxy) relayHeard(st *serverTx, to *peer, out *sip.Request, final func(*sip.Response), lost func()) {
+	if lost == nil {
+		lost = func() { st.reply(lostStatus(to), "") }
+	}
+	unheard := p.listenFor(to)
 	hear := func(res *sip.Response) {
-		if res.StatusCode >= 200 {
-			trying.Stop()
+		unheard.Stop()
+		switch {
+		case res.StatusCode >= 200:
 			final(res)
-		} else if res.StatusCode > 100 {
+		case res.StatusCode > 100:
 			st.respond(st.back(res, p.dropFrom(to)...))
 		}
 	}
 	end := func(err error) {
-		trying.Stop()
-		if err == nil || st.answered() != 0 {
-			return
+		unheard.Stop()
+		if err != nil && st.answered() == 0 && !errors.Is(err, sip.ErrTransactionTimeout) {
+			lost()
 		}
-		if errors.Is(err, sip.ErrTransactionTimeout) {
-			st.tx.Terminate()
-			return
-		}
-		st.reply(p.lostStatus(st, to), "")
 	}
 	if _, err := p.request(to, out, hear, end); err != nil {
-		trying.Stop()
+		unheard.Stop()
 		p.log.Info("request not sent", "to", to.name(), "method", string(out.Method), "err", err)
-		st.reply(p.lostStatus(st, to), "")
+		lost()
 	}
+}
+
+// listenFor marks a client as silent that answers nothing within 2 s, unless
+// the timer is stopped before.
+func (p *Proxy) listenFor(to *peer) *time.Timer {
+	return time.AfterFunc(unansweredAfter, func() {
+		if to.client() {
+			to.flow.SetUnanswered()
+		}
+	})
 }
 
 // lostStatus is what a lost hop means for the requester: a device that went
 // away is 480, a PBX that did is our 503 and leaves as 500 (RFC 3261 §16.7 6).
-func (p *Proxy) lostStatus(_ *serverTx, to *peer) int {
+func lostStatus(to *peer) int {
 	if to.client() {
 		return 480
 	}

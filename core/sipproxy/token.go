@@ -22,12 +22,37 @@ var tokenText = base32.NewEncoding(alphabet).WithPadding(base32.NoPadding)
 // and never forks twice to one phone (decision 11), and it tells nobody whose
 // it is.
 func (p *Proxy) token(aor, instance string, regID int) string {
-	mac := hmac.New(sha256.New, p.cfg.TokenKeys[0])
+	return p.tokenOf(0, aor, instance, regID)
+}
+
+func (p *Proxy) tokenOf(key int, aor, instance string, regID int) string {
+	mac := hmac.New(sha256.New, p.cfg.TokenKeys[key])
 	for _, s := range []string{aor, instance, strconv.Itoa(regID)} {
 		mac.Write([]byte(s))
 		mac.Write([]byte{0})
 	}
 	return tokenText.EncodeToString(mac.Sum(nil))[:tokenLen]
+}
+
+// tokenFor is the token of a binding. One that is bound keeps its token while
+// the key it was made with is valid, so that the PBX, where the old contact
+// lives on for hours, does not fork twice after a change of keys. stale is a
+// token that has to be taken back there.
+func (p *Proxy) tokenFor(id location.DeviceID, regID int) (token, stale string) {
+	token = p.token(id.AOR, id.Instance, regID)
+	dev, _ := p.loc.Device(id)
+	for _, b := range dev.Bindings {
+		if b.RegID != regID || b.Token == token || b.Token == "" {
+			continue
+		}
+		for key := range p.cfg.TokenKeys {
+			if b.Token == p.tokenOf(key, id.AOR, id.Instance, regID) {
+				return b.Token, ""
+			}
+		}
+		return token, b.Token
+	}
+	return token, ""
 }
 
 // contactURI is what the PBX calls for a binding.

@@ -5,9 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sallyport/core/sipmsg"
 )
 
 // errFlowGone is the transport error of RFC 3261 §16.9 for a flow that ended
@@ -22,16 +26,39 @@ type txTable struct {
 }
 
 // serverKey is the match of RFC 3261 §17.2.3: branch, sent-by and method. An
-// ACK for a non-2xx and a CANCEL look for their INVITE.
+// ACK for a non-2xx and a CANCEL look for their INVITE. A branch without the
+// magic cookie is not unique, and is joined by what RFC 2543 matched by.
 func serverKey(req *sip.Request, method sip.RequestMethod) string {
 	via := req.Via()
 	branch, _ := via.Params.Get("branch")
+	if !strings.HasPrefix(branch, sip.RFC3261BranchMagicCookie) {
+		tag, seq := "", uint32(0)
+		if from := req.From(); from != nil {
+			tag, _ = from.Params.Get("tag")
+		}
+		if c := req.CSeq(); c != nil {
+			seq = c.SeqNo
+		}
+		branch = fmt.Sprintf("%s|%s|%s|%s|%d", branch, req.Recipient.String(), headerValue(req, "Call-ID"), tag, seq)
+	}
 	return fmt.Sprintf("%s|%s:%d|%s", branch, via.Host, via.Port, method)
 }
 
 func clientKey(branch string, method sip.RequestMethod) string {
 	return branch + "|" + string(method)
 }
+
+// maxPending bounds the requests of one client that wait for an answer.
+const maxPending = 256
+
+// tryingAfter is when a request other than INVITE gets a 100: the time by
+// which its sender's Timer E has reached T2 (RFC 4320 §4.1). answerWithin is
+// when its sender gives up (Timer F): an answer would be of no use after that,
+// so the transaction ends without one, and never with 408.
+const (
+	tryingAfter  = 3500 * time.Millisecond
+	answerWithin = 64 * 500 * time.Millisecond
+)
 
 // A serverTx is a request somebody waits for an answer to.
 type serverTx struct {
@@ -41,9 +68,10 @@ type serverTx struct {
 	from *peer
 
 	mu     sync.Mutex
-	fork   *fork // guarded by mu; nil until the request was forwarded
-	final  bool  // a final response was handed to the transaction; guarded by mu
-	answer int   // its status; guarded by mu
+	fork   *fork       // guarded by mu; nil until the request was forwarded
+	final  bool        // a final response was handed to the transaction; guarded by mu
+	answer int         // its status; guarded by mu
+	clock  *time.Timer // of a request other than INVITE; guarded by mu
 }
 
 // accept makes the server transaction of a new request, or hands a repeated
@@ -55,6 +83,11 @@ func (p *Proxy) accept(from *peer, req *sip.Request) *serverTx {
 	if old := t.server[key]; old != nil {
 		t.mu.Unlock()
 		_ = old.tx.Receive(req) // a retransmission: the machine repeats its answer
+		return nil
+	}
+	if from.client() && len(t.server) >= maxPending {
+		t.mu.Unlock()
+		_ = from.WriteMsg(sipmsg.Response(req, 503, ""))
 		return nil
 	}
 	st := &serverTx{req: req, from: from}
@@ -75,7 +108,32 @@ func (p *Proxy) accept(from *peer, req *sip.Request) *serverTx {
 		}
 		t.mu.Unlock()
 	})
+	if !req.IsInvite() {
+		st.mu.Lock()
+		st.clock = time.AfterFunc(tryingAfter, st.late)
+		st.mu.Unlock()
+	}
 	return st
+}
+
+// late is called when a request other than INVITE has no answer yet: at
+// tryingAfter with a 100, and at answerWithin for good.
+func (st *serverTx) late() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.final {
+		return
+	}
+	if st.answer == 100 {
+		st.final = true
+		st.tx.Terminate()
+		return
+	}
+	st.answer = 100
+	res := sipmsg.Response(st.req, 100, "")
+	res.SetTransport(st.from.via)
+	_ = st.tx.Respond(res)
+	st.clock.Reset(answerWithin - tryingAfter)
 }
 
 // invite returns the INVITE transaction that an ACK or CANCEL belongs to.
@@ -86,19 +144,22 @@ func (t *txTable) invite(req *sip.Request) *serverTx {
 }
 
 // respond hands res to whoever asked. A final response after a final one is
-// dropped, but for a 2xx to INVITE, which always goes out (RFC 3261 §16.7 5).
+// dropped, but for a 2xx to INVITE, which always goes out (RFC 3261 §16.7 5);
+// a provisional one is too.
 func (st *serverTx) respond(res *sip.Response) {
 	st.mu.Lock()
-	late := st.final
-	if res.StatusCode >= 200 && !late {
-		st.final, st.answer = true, res.StatusCode
-	}
-	st.mu.Unlock()
-	if late {
+	defer st.mu.Unlock()
+	if st.final {
 		if res.IsSuccess() && st.req.IsInvite() {
 			_ = st.from.WriteMsg(res) // outside the machine, which would drop it
 		}
 		return
+	}
+	if res.StatusCode >= 200 {
+		st.final, st.answer = true, res.StatusCode
+		if st.clock != nil {
+			st.clock.Stop()
+		}
 	}
 	_ = st.tx.Respond(res)
 }
@@ -107,10 +168,22 @@ func (st *serverTx) respond(res *sip.Response) {
 func (st *serverTx) answered() int {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	if !st.final {
+		return 0
+	}
 	return st.answer
 }
 
-func (st *serverTx) setFork(f *fork) { st.mu.Lock(); st.fork = f; st.mu.Unlock() }
+// setFork says that f answers from now on, unless there is an answer already:
+// a CANCEL may come before the request was forwarded.
+func (st *serverTx) setFork(f *fork) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if !st.final {
+		st.fork = f
+	}
+	return !st.final
+}
 
 func (st *serverTx) getFork() *fork { st.mu.Lock(); defer st.mu.Unlock(); return st.fork }
 
@@ -232,7 +305,8 @@ func (t *txTable) lose(pe *peer) {
 	}
 }
 
-// closeAll ends every transaction of the table, for the end of the proxy.
+// closeAll ends every transaction of the table, for the end of the proxy. Who
+// still waits for an answer gets 503.
 func (t *txTable) closeAll() {
 	t.mu.Lock()
 	var server []*serverTx
@@ -245,6 +319,7 @@ func (t *txTable) closeAll() {
 	}
 	t.mu.Unlock()
 	for _, st := range server {
+		st.reply(503, "") // whatever has no answer yet
 		st.tx.Terminate()
 	}
 	for _, ct := range client {

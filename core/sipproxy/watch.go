@@ -21,7 +21,7 @@ func (w *watchBranch) run(ctx context.Context) (*peer, outcome) {
 	l := w.l
 	quiet := time.NewTimer(unansweredAfter)
 	defer quiet.Stop()
-	window := time.NewTimer(time.Until(l.deadline))
+	window := time.NewTimer(l.p.cfg.Window) // an INVITE that nobody hears is not waited for longer
 	defer window.Stop()
 	clock := time.NewTimer(timerC)
 	defer clock.Stop()

@@ -1,0 +1,77 @@
+package sipproxy
+
+import (
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// byeWait is how long a BYE waits for its device's next flow (B27).
+const byeWait = 30 * time.Second
+
+// dialogToDevice takes a request inside a dialog to the instance's current
+// flow, or keeps it for the next one, without a push (B27).
+func (p *Proxy) dialogToDevice(st *serverTx, n next) {
+	l := p.newLeg(n.device, st.req, true)
+	l.routes, l.client = n.routes, st.from.client()
+	l.place = p.lineup.enter(l.id)
+	if st.req.IsInvite() {
+		st.reply(100, "")
+		p.start(st, assertedByClients, l)
+		return
+	}
+	k := &kept{l: l, st: st, until: time.Now().Add(p.cfg.Window)}
+	if st.req.Method == sip.BYE {
+		k.until = time.Now().Add(byeWait)
+	}
+	if dev, ok := p.loc.Device(n.device); ok && p.lineup.first(l.place) {
+		if pe := p.peerOf(dev); pe != nil {
+			k.send(pe)
+			return
+		}
+	}
+	k.wait(nil)
+}
+
+// kept is a request inside a dialog, other than INVITE, until it is answered.
+type kept struct {
+	l     *leg
+	st    *serverTx
+	until time.Time // when the caller is told that the device is not there
+}
+
+// wait keeps the request for the device's next flow after old.
+func (k *kept) wait(old *peer) {
+	unwatch := k.l.p.watch(k.l.id, k.l)
+	waits := k.l.p.calls.Go(func() {
+		pe, o := k.l.await(k.l.p.ctx, time.Until(k.until), old)
+		unwatch()
+		if pe == nil {
+			k.l.drop()
+			k.st.reply(o.status, "")
+			return
+		}
+		k.l.p.lineup.wait(k.l.p.ctx, k.l.place)
+		k.send(pe)
+	})
+	if !waits {
+		unwatch()
+		k.l.drop()
+		k.st.reply(503, "")
+	}
+}
+
+// send sends the request down a flow. If the flow dies under it, the request
+// is kept for the next.
+func (k *kept) send(pe *peer) {
+	p := k.l.p
+	out, ok := p.toClient(k.l, pe)
+	if !ok {
+		k.l.drop()
+		k.st.reply(480, "")
+		return
+	}
+	final := func(res *sip.Response) { k.st.respond(k.st.back(res, assertedByClients...)) }
+	p.relayHeard(k.st, pe, out, final, func() { k.wait(pe) })
+	k.l.drop()
+}
