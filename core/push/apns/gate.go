@@ -25,17 +25,22 @@ var (
 // connection after connection. The transport's own strict mode is no help: it
 // waits for ever when the allowed number changes (golang/go#70809).
 //
+// When APNs takes no more for now, be it that it goes away or that it lowered
+// the number, the gate drains: all that is under way ends first, and then one
+// goes to see.
+//
 // Waiters are let in in the order they came.
 type gate struct {
 	mu       sync.Mutex
 	warm     bool
+	draining bool
 	retired  bool
 	inflight int
 	waiting  []chan bool // told once: let in, or turned away
 }
 
 func (g *gate) limit() int {
-	if g.warm {
+	if g.warm && !g.draining {
 		return warmLimit
 	}
 	return 1
@@ -91,11 +96,13 @@ func (g *gate) forget(turn chan bool) bool {
 	return false
 }
 
-// cool says that a new connection was opened, which starts with one stream.
-func (g *gate) cool() {
+// drain lets nobody in until all are out. It reports whether the caller, who
+// is inside, is alone there.
+func (g *gate) drain() (alone bool) {
 	g.mu.Lock()
-	g.warm = false
-	g.mu.Unlock()
+	defer g.mu.Unlock()
+	g.warm, g.draining = false, true
+	return g.inflight == 1
 }
 
 // leave gives the place back with the status of the answer, 0 if there was
@@ -106,9 +113,12 @@ func (g *gate) leave(status int) (empty bool) {
 	g.inflight--
 	switch {
 	case status == 200:
-		g.warm = true
+		g.warm = !g.draining
 	case status/100 == 4 && status != 410:
 		g.warm = false
+	}
+	if g.inflight == 0 {
+		g.draining = false
 	}
 	g.admit()
 	return g.retired && g.inflight == 0

@@ -33,7 +33,7 @@ func TestGateOpensWithTheFirstAcceptedPush(t *testing.T) {
 				t.Fatalf("%s: %d entered so far, want %d", what, got, want)
 			}
 		}
-		enterAll(t, &g, 300, &inside)
+		enterAll(t, &g, 400, &inside)
 		step("cold", 1)
 		g.leave(410)
 		step("after 410, which is no error of ours", 2)
@@ -47,18 +47,31 @@ func TestGateOpensWithTheFirstAcceptedPush(t *testing.T) {
 		step("when all are out", 3+warmLimit)
 		g.leave(200)
 		step("after another 200", 3+2*warmLimit)
-		g.cool()
+		if g.drain() {
+			t.Error("alone among many")
+		}
+		for range warmLimit - 1 {
+			g.leave(200)
+		}
+		step("while it drains", 3+2*warmLimit)
+		g.leave(200)
+		step("drained, one goes to see", 4+2*warmLimit)
+		if !g.drain() {
+			t.Error("not alone")
+		}
 		g.leave(0)
-		step("on a new connection", 3+2*warmLimit)
+		step("and another", 5+2*warmLimit)
+		g.leave(200)
+		step("and all when it found good", 5+3*warmLimit)
 		if g.retire() {
 			t.Error("retired gate is empty")
 		}
-		for i := range warmLimit - 1 {
-			if empty := g.leave(0); empty != (i == warmLimit-2) {
+		for i := range warmLimit {
+			if empty := g.leave(0); empty != (i == warmLimit-1) {
 				t.Fatalf("empty %v after %d", empty, i)
 			}
 		}
-		step("retired", 3+2*warmLimit)
+		step("retired", 5+3*warmLimit)
 		if err := g.enter(t.Context()); !errors.Is(err, errRetired) {
 			t.Errorf("entering a retired gate: %v", err)
 		}

@@ -10,7 +10,6 @@ import (
 	"mime"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"sync"
 	"time"
@@ -31,11 +30,11 @@ const (
 // dialFunc opens the TCP connection below TLS.
 type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// line is one HTTP/2 connection to APNs with what Apple binds to a
-// connection: the number of streams, the provider token, the key. The
-// transport may replace a connection that ended; a line that does not answer
-// is retired whole, since the transport goes on using a connection that is
-// dead but open.
+// line is one HTTP/2 connection to APNs, never another, with what Apple binds
+// to a connection: the number of streams, the provider token, the key. What
+// ended or does not answer is retired, and its lane makes another line: left
+// alone, the transport would go on using a connection that is dead but open,
+// and open as many as there are pushes when one goes away.
 type line struct {
 	// Static after newLine.
 	client    *apns2.Client
@@ -43,11 +42,19 @@ type line struct {
 	opened    func() // counts connections
 	gate      gate   // has its own lock
 
-	mu     sync.Mutex
-	bearer bearer             // guarded by mu
-	conns  map[*conn]struct{} // guarded by mu
-	closed bool               // guarded by mu
+	mu      sync.Mutex
+	bearer  bearer // guarded by mu
+	dialled bool   // guarded by mu
+	conn    *conn  // guarded by mu; nil before it is open and after it is closed
+	closed  bool   // guarded by mu
 }
+
+var (
+	// errBusy: the connection takes no push now.
+	errBusy = errors.New("APNs takes no pushes on this connection")
+	// errSpent: the connection takes no push any more.
+	errSpent = errors.New("connection to APNs ended")
+)
 
 // conn tells its line when it is closed.
 type conn struct {
@@ -58,14 +65,16 @@ type conn struct {
 // Close implements [net.Conn].
 func (c *conn) Close() error {
 	c.line.mu.Lock()
-	delete(c.line.conns, c)
+	if c.line.conn == c {
+		c.line.conn = nil
+	}
 	c.line.mu.Unlock()
 	return c.Conn.Close()
 }
 
 // newLine makes a line to host, which dials when it is first used.
 func newLine(host string, trust *tls.Config, proxy *url.URL, dial dialFunc, opened func(), b bearer) *line {
-	l := &line{bearer: b, opened: opened, conns: make(map[*conn]struct{})}
+	l := &line{bearer: b, opened: opened}
 	l.transport = &http.Transport{
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			return l.dial(ctx, dial, network, addr)
@@ -86,23 +95,43 @@ func newLine(host string, trust *tls.Config, proxy *url.URL, dial dialFunc, open
 	return l
 }
 
+// dial opens the line's one connection. The transport asks for a second one
+// when the first is closed, going away or full.
 func (l *line) dial(ctx context.Context, dial dialFunc, network, addr string) (net.Conn, error) {
+	if err := l.mayDial(); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	c, err := dial(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
-	held := &conn{Conn: c, line: l}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		_ = c.Close()
 		return nil, errRetired
 	}
-	l.conns[held] = struct{}{}
+	l.conn = &conn{Conn: c, line: l}
 	l.opened()
-	return held, nil
+	return l.conn, nil
+}
+
+func (l *line) mayDial() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed:
+		return errRetired
+	case !l.dialled:
+		l.dialled = true
+		return nil
+	case l.conn == nil:
+		return errSpent
+	default:
+		return errBusy
+	}
 }
 
 // answer is what came back for one attempt: a status with Apple's reason, or
@@ -145,15 +174,14 @@ func (l *line) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
-		if !i.Reused {
-			l.gate.cool()
-		}
-	}}
-	r = r.WithContext(httptrace.WithClientTrace(r.Context(), trace))
-	r.Header = maps.Clone(r.Header)
-	r.Header.Set("Authorization", "bearer "+token)
-	resp, err := l.transport.RoundTrip(r)
+	out := *r
+	out.Header = maps.Clone(r.Header)
+	out.Header.Set("Authorization", "bearer "+token)
+	out.GetBody = notTaken
+	resp, err := l.transport.RoundTrip(&out)
+	if errors.Is(err, errBusy) && l.gate.drain() {
+		return nil, errSpent // busy with nothing: it is going away
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -163,6 +191,12 @@ func (l *line) RoundTrip(r *http.Request) (*http.Response, error) {
 	status = resp.StatusCode
 	return resp, nil
 }
+
+// notTaken stands in for the request's own GetBody. The transport asks for the
+// body again exactly when it knows that APNs did not look at the request: the
+// stream was refused, or the connection is going away. It would then resend
+// past the gate, all of them at once, and wait for a second between its tries.
+func notTaken() (io.ReadCloser, error) { return nil, errBusy }
 
 func (l *line) token() (string, error) {
 	l.mu.Lock()
@@ -212,18 +246,15 @@ func (l *line) retire() {
 	}
 }
 
-// close closes whatever is open. A connection whose peer fell silent counts as
-// busy to the transport, so it is closed below it.
+// close closes the connection, below the transport: one whose peer fell silent
+// counts as busy there.
 func (l *line) close() {
 	l.mu.Lock()
 	l.closed = true
-	open := make([]*conn, 0, len(l.conns))
-	for c := range l.conns {
-		open = append(open, c)
-	}
+	open := l.conn
 	l.mu.Unlock()
 	l.transport.CloseIdleConnections()
-	for _, c := range open {
-		_ = c.Close()
+	if open != nil {
+		_ = open.Close()
 	}
 }

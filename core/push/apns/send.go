@@ -54,7 +54,8 @@ func (c *Client) attempts(ctx context.Context, e *endpoint, urgent bool, n *apns
 	if urgent {
 		limit = callAttempt
 	}
-	for resent := false; ; {
+	resent := false
+	for free := 0; ; {
 		ln, err := l.line()
 		if err != nil {
 			return answer{err: err}
@@ -62,8 +63,12 @@ func (c *Client) attempts(ctx context.Context, e *endpoint, urgent bool, n *apns
 		try, cancel := context.WithTimeout(ctx, limit)
 		a := ln.push(try, n)
 		cancel()
-		if errors.Is(a.err, errRetired) {
-			continue // it never left; the lane has another line
+		if errors.Is(a.err, errSpent) {
+			l.retire(ln)
+		}
+		if untouched(a.err) && free < maxFree && pause(ctx, free) {
+			free++
+			continue
 		}
 		v := judge(a)
 		if ctx.Err() != nil || resent || !c.again(l, ln, v, urgent) {
@@ -74,6 +79,32 @@ func (c *Client) attempts(ctx context.Context, e *endpoint, urgent bool, n *apns
 		}
 		resent = true
 		c.metrics.resent.Inc()
+	}
+}
+
+// maxFree is how often a push is sent again that APNs never looked at, which
+// makes no duplicate and does not count as the second attempt.
+const maxFree = 12
+
+// untouched reports that APNs never looked at the push: its line was retired,
+// or took no more.
+func untouched(err error) bool {
+	return errors.Is(err, errRetired) || errors.Is(err, errSpent) || errors.Is(err, errBusy)
+}
+
+// pause waits a little before the third and later free tries, 20 ms more each
+// time, and reports whether ctx lives on.
+func pause(ctx context.Context, free int) bool {
+	if free < 2 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(time.Duration(free) * 20 * time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
