@@ -21,8 +21,9 @@ import (
 type door struct {
 	name     string
 	listener net.Listener
-	public   string      // host:port that clients see
-	tls      *tls.Config // nil on http
+	public   string        // host:port that clients see
+	timer    time.Duration // the Flow-Timer that clients are granted
+	tls      *tls.Config   // nil on http
 	enter    func(ctx context.Context, d *door, g *guest)
 }
 
@@ -60,7 +61,7 @@ func (s *Server) open() (doors []*door, inner net.Listener, err error) {
 		if err != nil {
 			return doors, nil, err
 		}
-		made := &door{name: d.name, listener: l, enter: d.enter, public: d.advertise}
+		made := &door{name: d.name, listener: l, enter: d.enter, public: d.advertise, timer: s.cfg.Public.FlowTimer.Duration}
 		if made.public == "" {
 			made.public = s.reachable(l.Addr())
 		}
@@ -239,7 +240,7 @@ func (d *door) info(g *guest, secure *tls.Conn, kind string) tunnel.Info {
 	state := secure.ConnectionState()
 	return tunnel.Info{
 		Service: "sip", Transport: kind, Remote: transport.RemoteOf(g.conn), Public: d.public,
-		SNI: state.ServerName, TLSVersion: state.Version, Since: g.since,
+		SNI: state.ServerName, TLSVersion: state.Version, FlowTimer: d.timer, Since: g.since,
 	}
 }
 

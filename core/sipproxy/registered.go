@@ -156,7 +156,7 @@ func (p *Proxy) accepted(reg *registration, res *sip.Response) {
 	}
 	if reg.outbound && reg.expires > 0 {
 		out.AppendHeader(sip.NewHeader("Require", "outbound"))
-		out.AppendHeader(sip.NewHeader("Flow-Timer", strconv.Itoa(int(p.cfg.FlowTimer/time.Second))))
+		out.AppendHeader(sip.NewHeader("Flow-Timer", strconv.Itoa(int(p.flowTimer(st.from)/time.Second))))
 	}
 	out.SetBody(nil)
 	out.SetTransport(st.from.via)
@@ -166,6 +166,14 @@ func (p *Proxy) accepted(reg *registration, res *sip.Response) {
 	}
 	p.deviceUp(reg.id, st.from)
 	p.attentive(st.from)
+}
+
+// flowTimer is how long the client may keep quiet, as its edge has it.
+func (p *Proxy) flowTimer(from *peer) time.Duration {
+	if t := from.flow.Info().FlowTimer; t > 0 {
+		return t
+	}
+	return p.cfg.FlowTimer
 }
 
 // boundContacts are the Contact values of a 2xx: the client's own first,

@@ -29,7 +29,7 @@ func info() frame.Info {
 		UUID: [16]byte{1, 2, 3}, Service: "sip", Transport: "wss",
 		Remote: netip.MustParseAddrPort("192.0.2.7:5061"), Public: "edge.example.com:443",
 		SNI: "edge.example.com", Host: "edge.example.com:443", Path: "/ws?x=1", Origin: "https://a.example",
-		Subprotocol: "sip", TLSVersion: 0x303, Since: time.UnixMilli(1_700_000_000_000), Reopened: true, Silent: true,
+		Subprotocol: "sip", TLSVersion: 0x303, FlowTimer: 2 * time.Minute, Since: time.UnixMilli(1_700_000_000_000), Reopened: true, Silent: true,
 	}
 }
 

@@ -22,6 +22,8 @@ type Info struct {
 	Subprotocol string
 	TLSVersion  uint16 // as crypto/tls numbers them
 
+	FlowTimer time.Duration // the client's keep-alives may pause so long (RFC 5626 §4.4.1); whole seconds, 0 unknown
+
 	Since    time.Time // when the client connected, to the millisecond
 	Reopened bool      // the flow lived before this session
 	Silent   bool      // its client's keep-alives are not heard at present
@@ -41,6 +43,7 @@ const (
 	tagTLSVersion  = 11
 	tagSince       = 12
 	tagFlags       = 13
+	tagFlowTimer   = 14
 
 	flagReopened = 1
 	flagSilent   = 2
@@ -113,6 +116,9 @@ func AppendOpen(b []byte, flow uint32, i *Info) []byte {
 	if !i.Since.IsZero() {
 		b = appendUint(b, tagSince, 8, uint64(i.Since.UnixMilli()))
 	}
+	if s := i.FlowTimer / time.Second; s > 0 {
+		b = appendUint(b, tagFlowTimer, 2, uint64(min(s, 1<<16-1)))
+	}
 	var flags uint64
 	if i.Reopened {
 		flags |= flagReopened
@@ -181,6 +187,9 @@ func (i *Info) set(tag byte, value []byte, share func([]byte) string) error {
 	case tagSince:
 		v, err = parseUint("since", value, 8)
 		i.Since = time.UnixMilli(int64(min(v, maxSince)))
+	case tagFlowTimer:
+		v, err = parseUint("flow timer", value, 2)
+		i.FlowTimer = time.Duration(v) * time.Second
 	case tagFlags:
 		v, err = parseUint("flags", value, 1)
 		i.Reopened, i.Silent = v&flagReopened != 0, v&flagSilent != 0
