@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -36,53 +35,63 @@ const (
 // clients are scripts, a PBX that is a script, and a push provider that keeps
 // what it was sent. It lives in a synctest bubble, so its waits take no time.
 type town struct {
-	t       *testing.T
+	t       testing.TB
+	cfg     Config
+	store   *location.Memory // outlives the core
+	edge    *tunnel.Acceptor // outlives the core
+	pipes   *pipeListener
+	pushes  *pusher
+	pbx     *script
+	pbxDown bool
+	pbxSlow time.Duration // before a connection to the PBX is made
+
+	// The core, as it lives now.
 	proxy   *Proxy
 	loc     *location.Location
 	waker   *wake.Waker
 	traces  *trace.Recorder
-	edge    *tunnel.Acceptor
 	flows   *downstream.Flows
-	pushes  *pusher
-	pbx     *script
-	pbxDown bool
+	peers   *spy
+	running []*running // in the order of their start
 }
 
-// inTown runs a story in a town of its own.
-func inTown(t *testing.T, story func(t *testing.T, town *town), with ...func(*Config)) {
+// inTown runs a story in a town of its own, and looks afterwards whether all
+// that the story began has come to an end.
+func inTown(t *testing.T, story func(t *testing.T, w *town), with ...func(*Config)) {
 	t.Helper()
+	users := usersFile(t)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		w := buildTown(t, users, with...)
+		edge := start(ctx, t, func(ctx context.Context) error { return w.edge.Serve(ctx, w.pipes) })
+		w.startCore()
+		synctest.Wait()
+		story(t, w)
+		w.nothingIsLeft()
+		w.stopCore()
+		cancel()
+		<-edge.done
+	})
+}
+
+func usersFile(t testing.TB) string {
 	users := filepath.Join(t.TempDir(), "users")
 	for _, u := range []string{"alice", "bob"} {
 		if err := registrar.AddUser(users, "demo.example", u, "secret-"+u); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := os.Stat(users); err != nil {
-		t.Fatal(err)
-	}
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		w := buildTown(t, ctx, &wg, users, with...)
-		synctest.Wait()
-		story(t, w)
-		cancel()
-		wg.Wait()
-	})
+	return users
 }
 
-func buildTown(t *testing.T, ctx context.Context, wg *sync.WaitGroup, usersFile string, with ...func(*Config)) *town {
+func buildTown(t testing.TB, usersFile string, with ...func(*Config)) *town {
 	t.Helper()
 	users, err := registrar.LoadUsers(usersFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &town{t: t, pushes: &pusher{}}
-	w.loc = location.New(location.Config{Core: "core1"}, &location.Memory{}, nil)
-	if err := w.loc.Load(ctx); err != nil {
-		t.Fatal(err)
-	}
-	cfg := Config{
+	w := &town{t: t, pushes: &pusher{}, store: &location.Memory{}}
+	w.cfg = Config{
 		Core: "core1", Advertise: advertise, Window: 13 * time.Second, RingbackAfter: 5 * time.Second,
 		ReconnectGrace: 5 * time.Second, PushEnabled: true, PushInForeground: true,
 		Providers: []string{"apns"}, TokenKeys: [][]byte{[]byte("an old key")}, FlowTimer: 120 * time.Second,
@@ -93,37 +102,114 @@ func buildTown(t *testing.T, ctx context.Context, wg *sync.WaitGroup, usersFile 
 		},
 	}
 	for _, f := range with {
-		f(&cfg)
+		f(&w.cfg)
 	}
-	w.waker = wake.New(wake.Config{Window: cfg.Window, Flow: w.flowOf}, w.pushes, w.tokenDead, nil, nil)
+	w.edge = tunnel.NewAcceptor(tunnel.AcceptorConfig{Name: "edge1", Boot: 7,
+		Handshake: func(_ context.Context, c net.Conn) (net.Conn, string, error) { return c, "core1", nil }})
+	w.pipes = &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
+	return w
+}
+
+// startCore builds the core's rooms on what the store holds, and runs them.
+func (w *town) startCore() {
+	w.t.Helper()
+	w.loc = location.New(location.Config{Core: "core1"}, w.store, nil)
+	if err := w.loc.Load(context.Background()); err != nil {
+		w.t.Fatal(err)
+	}
+	w.waker = wake.New(wake.Config{Window: w.cfg.Window, Flow: w.flowOf}, w.pushes, w.tokenDead, nil, nil)
 	w.traces = trace.New(nil, 100, nil)
-	w.proxy = New(cfg, Deps{Location: w.loc, Waker: w.waker, Traces: w.traces})
-	w.flows = downstream.New(w.proxy, 2, nil)
+	w.proxy = New(w.cfg, Deps{Location: w.loc, Waker: w.waker, Traces: w.traces})
+	w.peers = &spy{Proxy: w.proxy}
+	w.flows = downstream.New(w.peers, 2, nil)
 	up := upstream.New(upstream.Config{
 		Upstreams: map[string][]string{"example.com": {"sip:10.0.0.9:5060;transport=tcp"}},
 		DialTCP:   w.dialPBX,
 	}, w.proxy.Upstream(), nil, nil)
 	w.proxy.Attach(w.flows, up)
-	w.edge = tunnel.NewAcceptor(tunnel.AcceptorConfig{Name: "edge1", Boot: 7,
-		Handshake: func(_ context.Context, c net.Conn) (net.Conn, string, error) { return c, "core1", nil }})
-	pipes := &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
 	dialer := tunnel.NewDialer(tunnel.DialerConfig{Name: "core1", Boot: 9, Edges: []string{"edge1:1"},
 		Dial: func(ctx context.Context, _ string) (net.Conn, string, error) {
-			c, err := pipes.dial(ctx)
+			c, err := w.pipes.dial(ctx)
 			return c, "edge1", err
 		},
 		Open: w.flows.Open})
 	for _, run := range []func(context.Context) error{
-		w.loc.Run, w.waker.Run, w.proxy.Run, w.flows.Run, up.Run, dialer.Run,
-		func(ctx context.Context) error { return w.edge.Serve(ctx, pipes) },
+		w.loc.Run, w.flows.Run, up.Run, dialer.Run, w.waker.Run, w.proxy.Run,
 	} {
-		wg.Go(func() {
-			if err := run(ctx); err != nil && ctx.Err() == nil {
-				t.Errorf("a room ended: %v", err)
-			}
-		})
+		w.running = append(w.running, start(context.Background(), w.t, run))
 	}
-	return w
+}
+
+// stopCore ends the rooms as core does: the proxy first, while the PBX and the
+// clients can still hear it.
+func (w *town) stopCore() {
+	for len(w.running) > 0 {
+		last := w.running[len(w.running)-1]
+		last.stop()
+		w.running = w.running[:len(w.running)-1]
+	}
+}
+
+// running is a room that runs.
+type running struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+func start(ctx context.Context, t testing.TB, run func(context.Context) error) *running {
+	ctx, cancel := context.WithCancel(ctx)
+	r := &running{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(r.done)
+		if err := run(ctx); err != nil && ctx.Err() == nil {
+			t.Errorf("a room ended: %v", err)
+		}
+	}()
+	return r
+}
+
+func (r *running) stop() { r.cancel(); <-r.done }
+
+// spy remembers every hop to a client, to look at it when it is gone.
+type spy struct {
+	*Proxy
+	mu  sync.Mutex
+	all []*peer
+}
+
+func (s *spy) Opened(f *downstream.Flow) {
+	s.Proxy.Opened(f)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if pe, ok := f.User().(*peer); ok {
+		s.all = append(s.all, pe)
+	}
+}
+
+// nothingIsLeft lets every timer of SIP run out, and looks for transactions
+// and waits that never ended.
+func (w *town) nothingIsLeft() {
+	w.t.Helper()
+	time.Sleep(4 * time.Minute)
+	synctest.Wait()
+	p := w.proxy
+	tables := map[string]*txTable{"the PBX": p.upTxs}
+	for _, pe := range w.peers.all {
+		tables[pe.name()] = pe.txs
+	}
+	for name, t := range tables {
+		t.mu.Lock()
+		for key := range t.server {
+			w.t.Errorf("a request of %s never ended: %s", name, key)
+		}
+		for key := range t.client {
+			w.t.Errorf("a request to %s never ended: %s", name, key)
+		}
+		t.mu.Unlock()
+	}
+	if len(p.waiting) > 0 || len(p.lineup.last) > 0 || len(p.ghosts.of) > 0 {
+		w.t.Errorf("somebody still waits: %d devices, %d in line, %d ghosts", len(p.waiting), len(p.lineup.last), len(p.ghosts.of))
+	}
 }
 
 func (w *town) flowOf(device string) string {
@@ -138,16 +224,23 @@ func (w *town) tokenDead(device string, r push.Result) {
 }
 
 // dialPBX connects the proxy to the PBX script.
-func (w *town) dialPBX(context.Context, string) (net.Conn, error) {
+func (w *town) dialPBX(ctx context.Context, _ string) (net.Conn, error) {
 	if w.pbxDown {
 		return nil, fmt.Errorf("connection refused")
 	}
+	if w.pbxSlow > 0 {
+		select {
+		case <-time.After(w.pbxSlow):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 	near, far := net.Pipe()
-	w.pbx = newScript(w.t, "the PBX", func(s string) error {
-		_, err := far.Write([]byte(s))
-		return err
-	})
+	if w.pbx == nil {
+		w.pbx = newScript(w.t, "the PBX", nil)
+	}
 	pbx := w.pbx
+	pbx.connected(far)
 	go func() {
 		defer far.Close()
 		buf := make([]byte, 64<<10)
@@ -200,29 +293,6 @@ func (l *pipeListener) Accept() (net.Conn, error) {
 func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.done) }); return nil }
 func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 
-// A script is one end of SIP that says what the story tells it to, and keeps
-// what it hears in order.
-type script struct {
-	t    *testing.T
-	name string
-	send func(string) error
-
-	mu    sync.Mutex
-	heard []string
-	flow  *tunnel.Flow
-	ended string
-}
-
-func newScript(t *testing.T, name string, send func(string) error) *script {
-	return &script{t: t, name: name, send: send}
-}
-
-func (s *script) hear(m string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.heard = append(s.heard, m)
-}
-
 // client opens a flow at the edge.
 func (w *town) client(name, transport string) *script {
 	w.t.Helper()
@@ -241,178 +311,13 @@ func (w *town) client(name, transport string) *script {
 
 type clientEnd struct{ s *script }
 
-func (c clientEnd) Message(f *tunnel.Flow, p []byte) { c.s.hear(string(p)); f.Consumed(len(p)) }
+func (c clientEnd) Message(f *tunnel.Flow, p []byte) {
+	c.s.hear(strings.Clone(string(p)))
+	f.Consumed(len(p))
+}
 func (c clientEnd) Event(*tunnel.Flow, tunnel.Event) {}
 func (c clientEnd) Closed(_ *tunnel.Flow, code tunnel.CloseCode, _ string) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
 	c.s.ended = code.String()
-}
-
-// sleeps ends the client's flow, as iOS does when the app is suspended.
-func (s *script) sleeps() {
-	s.flow.Close(tunnel.CloseClient, "")
-	synctest.Wait()
-}
-
-// say sends a message and lets everybody come to rest.
-func (s *script) say(lines ...string) {
-	s.t.Helper()
-	if err := s.send(message(lines...)); err != nil {
-		s.t.Fatalf("%s cannot send: %v", s.name, err)
-	}
-	synctest.Wait()
-}
-
-// message joins lines to a message; the line "" begins the body.
-func message(lines ...string) string {
-	body := ""
-	for i, l := range lines {
-		if l == "" {
-			body = strings.Join(lines[i+1:], "\r\n")
-			lines = lines[:i]
-			break
-		}
-	}
-	return strings.Join(lines, "\r\n") + fmt.Sprintf("\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
-}
-
-// next returns the oldest message not yet taken, or fails.
-func (s *script) next() string {
-	s.t.Helper()
-	synctest.Wait()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.heard) == 0 {
-		s.t.Fatalf("%s heard nothing", s.name)
-	}
-	m := s.heard[0]
-	s.heard = s.heard[1:]
-	return m
-}
-
-// hears takes the next message, whose first line must begin as told.
-func (s *script) hears(start string) string {
-	s.t.Helper()
-	m := s.next()
-	if !strings.HasPrefix(m, start) {
-		s.t.Fatalf("%s heard %q, want %q", s.name, firstLine(m), start)
-	}
-	return m
-}
-
-// silence fails if there is anything not taken.
-func (s *script) silence() {
-	s.t.Helper()
-	synctest.Wait()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, m := range s.heard {
-		s.t.Errorf("%s heard %q, want nothing", s.name, firstLine(m))
-	}
-}
-
-func firstLine(m string) string { l, _, _ := strings.Cut(m, "\r\n"); return l }
-
-// header returns the values of a header, in order.
-func header(m, name string) (values []string) {
-	head, _, _ := strings.Cut(m, "\r\n\r\n")
-	for _, l := range strings.Split(head, "\r\n")[1:] {
-		if n, v, ok := strings.Cut(l, ":"); ok && strings.EqualFold(strings.TrimSpace(n), name) {
-			values = append(values, strings.TrimSpace(v))
-		}
-	}
-	return values
-}
-
-func first(m, name string) string {
-	if v := header(m, name); len(v) > 0 {
-		return v[0]
-	}
-	return ""
-}
-
-func splitMessages(s string) (out []string) {
-	for {
-		s = strings.TrimLeft(s, "\r\n") // keep-alives
-		head, _, ok := strings.Cut(s, "\r\n\r\n")
-		if !ok {
-			return out
-		}
-		n := 0
-		_, _ = fmt.Sscan(first(s, "Content-Length"), &n)
-		end := min(len(head)+4+n, len(s))
-		out, s = append(out, s[:end]), s[end:]
-	}
-}
-
-// pusher is the push service: it accepts all, unless told otherwise.
-type pusher struct {
-	mu     sync.Mutex
-	calls  []push.Call
-	notes  []push.Note
-	result push.Result
-	delay  time.Duration
-}
-
-func (p *pusher) CanCall(ts []push.Token) bool { return hasKind(ts, "voip") }
-func (p *pusher) CanNote(ts []push.Token) bool { return len(ts) > 0 }
-
-func hasKind(ts []push.Token, kind string) bool {
-	for _, t := range ts {
-		if t.Kind == kind {
-			return true
-		}
-	}
-	return false
-}
-
-func (p *pusher) Call(ctx context.Context, ts []push.Token, _ string, c push.Call) push.Result {
-	p.mu.Lock()
-	delay, res := p.delay, p.result
-	p.mu.Unlock()
-	select {
-	case <-time.After(delay):
-	case <-ctx.Done():
-		return push.Result{Outcome: push.ProviderDown, Reason: "stopped"}
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.calls = append(p.calls, c)
-	if res.Outcome == "" {
-		res.Outcome = push.Accepted
-	}
-	for _, t := range ts {
-		if t.Kind == "voip" {
-			res.Token, res.Provider = t, t.Provider
-		}
-	}
-	return res
-}
-
-func (p *pusher) Post(_ []push.Token, _ string, n push.Note, done func(push.Result)) {
-	p.mu.Lock()
-	p.notes = append(p.notes, n)
-	p.mu.Unlock()
-	if done != nil {
-		done(push.Result{Outcome: push.Accepted})
-	}
-}
-
-// pushed checks how many VoIP pushes left, and which notes.
-func (w *town) pushed(calls int, notes ...string) {
-	w.t.Helper()
-	synctest.Wait()
-	w.pushes.mu.Lock()
-	defer w.pushes.mu.Unlock()
-	if len(w.pushes.calls) != calls {
-		w.t.Errorf("%d VoIP pushes left, want %d", len(w.pushes.calls), calls)
-	}
-	var got []string
-	for _, n := range w.pushes.notes {
-		got = append(got, n.Event)
-	}
-	if strings.Join(got, " ") != strings.Join(notes, " ") {
-		w.t.Errorf("Message pushes %q, want %q", got, notes)
-	}
 }
