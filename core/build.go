@@ -69,18 +69,20 @@ func (s *Server) build(ctx context.Context) ([]room, error) {
 	})
 	s.reloads = append(s.reloads, bundle.Reload)
 	rooms := []room{
-		{"store", s.loc.Run},
-		{"identity", func(ctx context.Context) error { return bundle.Watch(ctx, s.log) }},
-		{"push", s.pushes.Run}, {"wake", s.waker.Run},
-		{"upstream", s.up.Run}, {"flows", s.flows.Run}, {"tunnel", s.dialer.Run},
-		{"sip", s.proxy.Run},
+		{name: "store", run: s.loc.Run},
+		{name: "identity", run: func(ctx context.Context) error { return bundle.Watch(ctx, s.log) }},
+		{name: "push", run: s.pushes.Run}, {name: "wake", run: s.waker.Run},
+		// Clients come with the tunnel; by then the PBX can be reached.
+		{name: "upstream", run: s.up.Run, ready: s.up.Ready()},
+		{name: "flows", run: s.flows.Run}, {name: "tunnel", run: s.dialer.Run},
+		{name: "sip", run: s.proxy.Run},
 	}
 	rooms = append(rooms, s.watchers...)
 	admin, err := s.admin()
 	if err != nil {
 		return nil, err
 	}
-	return append(rooms, room{"admin", admin}), nil
+	return append(rooms, room{name: "admin", run: admin}), nil
 }
 
 // buildSIP makes the proxy and both its sides.
@@ -173,7 +175,7 @@ func (s *Server) domains(ctx context.Context) ([]sipproxy.Domain, map[string][]s
 				return nil, nil, fmt.Errorf("sip.domain[%d].users_file: %w", i, err)
 			}
 			dom.Registrar = registrar.New(dom.Name, users, nonceKeys)
-			s.watchers = append(s.watchers, room{"users " + d.Name, func(ctx context.Context) error {
+			s.watchers = append(s.watchers, room{name: "users " + d.Name, run: func(ctx context.Context) error {
 				users.Watch(ctx, s.log)
 				return nil
 			}})

@@ -75,6 +75,8 @@ func New(cfg Config, deps Deps) (*Server, error) {
 type room struct {
 	name string
 	run  func(context.Context) error
+	// ready is closed when the rooms that come later may start; nil: at once.
+	ready <-chan struct{}
 }
 
 // started is a room that runs. err is set before done is closed.
@@ -122,7 +124,16 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	failed := make(chan *started, len(rooms))
 	var running []*started
 	for _, r := range rooms {
-		running = append(running, start(r, failed))
+		st := start(r, failed)
+		running = append(running, st)
+		if r.ready == nil {
+			continue
+		}
+		select {
+		case <-r.ready:
+		case <-st.done:
+		case <-ctx.Done():
+		}
 	}
 	s.built.Store(true)
 	var saying sync.WaitGroup
