@@ -17,6 +17,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,6 +31,7 @@ import (
 	"sallyport/core/registrar"
 	"sallyport/edge"
 	"sallyport/test/phone"
+	"sallyport/tunnel"
 	"sallyport/tunnel/unit"
 )
 
@@ -53,7 +55,9 @@ type Config struct {
 	// Core and Edge change the configs before use; nil changes nothing.
 	Core func(*core.Config)
 	Edge func(*edge.Config)
-	Log  *slog.Logger
+	// OnPush hears each push that Apple accepts; it must not block.
+	OnPush func(pushtest.Push)
+	Log    *slog.Logger
 }
 
 // Password is the SIP password of a user of the town.
@@ -68,8 +72,12 @@ type Town struct {
 	SIPS, HTTPS, Admin string
 	// CoreSIP is where the PBX reaches the core.
 	CoreSIP string
-	// TeamID is the Apple team of the app.
-	TeamID string
+	// PBXSIP is where desk phones reach the PBX, "" without one.
+	PBXSIP string
+	// TeamID is the Apple team of the app, KeyID and KeyFile are its push key.
+	TeamID, KeyID, KeyFile string
+	// EdgeMetrics is the registry of the edge that runs now.
+	EdgeMetrics *prometheus.Registry
 
 	cfg    Config
 	roots  *x509.CertPool
@@ -117,6 +125,7 @@ func (t *Town) listen() (err error) {
 		if t.pbxAt, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 			return err
 		}
+		t.PBXSIP = t.pbxAt.Addr().String()
 	}
 	for _, a := range []*string{&t.SIPS, &t.HTTPS, &t.Admin, &t.CoreSIP, &t.edge.Tunnel.Listen} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -129,7 +138,7 @@ func (t *Town) listen() (err error) {
 	return nil
 }
 
-func (t *Town) writeKeys() error {
+func (t *Town) writeKeys() (err error) {
 	dir := filepath.Join(t.cfg.Dir, "ca")
 	if err := ca.Init(dir); err != nil {
 		return err
@@ -150,13 +159,13 @@ func (t *Town) writeKeys() error {
 		return err
 	}
 	t.APNs = pushtest.NewAPNs(pushtest.APNsConfig{AnyToken: true})
-	caFile, keyFile, keyID, teamID, err := t.APNs.WriteFiles(t.cfg.Dir)
-	if err != nil {
+	t.APNs.OnPush = t.cfg.OnPush
+	var caFile string
+	if caFile, t.KeyFile, t.KeyID, t.TeamID, err = t.APNs.WriteFiles(t.cfg.Dir); err != nil {
 		return err
 	}
-	t.TeamID = teamID
 	t.core.Push.Apps = []core.AppConfig{{
-		ID: App, Provider: "apns", TeamID: teamID, KeyID: keyID, KeyFile: keyFile,
+		ID: App, Provider: "apns", TeamID: t.TeamID, KeyID: t.KeyID, KeyFile: t.KeyFile,
 		Endpoint: "https://" + t.apnsAt.Addr().String(), CAFile: caFile,
 	}}
 	for _, u := range t.cfg.Users {
@@ -215,12 +224,13 @@ func (t *Town) Start(ctx context.Context) error {
 
 // StartEdge starts the edge, again if it was stopped.
 func (t *Town) StartEdge() error {
-	e, err := edge.New(t.edge, edge.Deps{Log: t.cfg.Log.With("half", "edge"), Registry: prometheus.NewRegistry(), Version: "test"})
+	registry := prometheus.NewRegistry()
+	e, err := edge.New(t.edge, edge.Deps{Log: t.cfg.Log.With("half", "edge"), Registry: registry, Version: "test"})
 	if err != nil {
 		return err
 	}
 	t.mu.Lock()
-	t.edgeNow = e
+	t.edgeNow, t.EdgeMetrics = e, registry
 	t.mu.Unlock()
 	t.run("edge", e.Run)
 	return nil
@@ -241,24 +251,38 @@ func (t *Town) StartCore() error {
 
 // WriteCoreConfig writes the core's config as a file, for a core in a process
 // of its own, and returns its path.
-func (t *Town) WriteCoreConfig() (string, error) {
-	text, err := toml.Marshal(t.core)
+func (t *Town) WriteCoreConfig() (string, error) { return t.write("core.toml", t.core) }
+
+// WriteEdgeConfig is the same for the edge.
+func (t *Town) WriteEdgeConfig() (string, error) { return t.write("edge.toml", t.edge) }
+
+func (t *Town) write(name string, config any) (string, error) {
+	text, err := toml.Marshal(config)
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(t.cfg.Dir, "core.toml")
+	path := filepath.Join(t.cfg.Dir, name)
 	return path, os.WriteFile(path, text, 0o600)
 }
 
-// Ready waits until the core has a tunnel to the edge.
+// Ready waits until the core has a tunnel to the edge, and the edge to it.
 func (t *Town) Ready(ctx context.Context) error {
+	return t.until(ctx, func() bool { return t.coreNow.Ready() && t.edgeNow.Ready() && t.tunnelled() })
+}
+
+// tunnelled says whether the edge has a core. t.mu is held.
+func (t *Town) tunnelled() bool {
+	return slices.ContainsFunc(t.edgeNow.Sessions(), func(s tunnel.SessionStatus) bool { return s.Up })
+}
+
+func (t *Town) until(ctx context.Context, so func() bool) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		t.mu.Lock()
-		up := t.coreNow.Ready() && t.edgeNow.Ready()
+		done := so()
 		t.mu.Unlock()
-		if up {
+		if done {
 			return nil
 		}
 		select {
@@ -291,9 +315,15 @@ func (t *Town) Stop(name string) {
 	p, ok := t.running[name]
 	delete(t.running, name)
 	t.mu.Unlock()
-	if ok {
-		p.stop()
-		<-p.done
+	if !ok {
+		return
+	}
+	p.stop()
+	<-p.done
+	if name == "core" { // the edge has to have noticed, or Ready would be told of the old one
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = t.until(ctx, func() bool { return t.edgeNow == nil || !t.tunnelled() })
 	}
 }
 
@@ -327,11 +357,13 @@ func (t *Town) PhoneConfig(user, domain string, transport phone.Transport) phone
 
 // PushOf is the pair of push tokens of a user's phone.
 func (t *Town) PushOf(user string) phone.Push {
-	token := func(kind string) string {
-		sum := sha256.Sum256([]byte(user + kind))
-		return hex.EncodeToString(sum[:])
-	}
-	return phone.Linphone(t.TeamID+"."+App, token("voip"), token("alert"), false)
+	return phone.Linphone(t.TeamID+"."+App, Token(user, "voip"), Token(user, "alert"), false)
+}
+
+// Token is one of the tokens of [Town.PushOf], "voip" or "alert".
+func Token(user, kind string) string {
+	sum := sha256.Sum256([]byte(user + kind))
+	return hex.EncodeToString(sum[:])
 }
 
 // RootsFile writes the certificate that clients must trust and returns its path.

@@ -20,9 +20,11 @@ func inTown(t *testing.T, cfg Config) (*Town, context.Context) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
 	cfg.Dir = t.TempDir()
-	cfg.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
+	}
 	if cfg.Users == nil {
-		cfg.Users = []string{"alice", "bob"}
+		cfg.Users = []string{"alice", "bob", "carol", "witness"}
 	}
 	town, err := New(cfg)
 	if err != nil {
