@@ -58,11 +58,13 @@ func (s *script) say(lines ...string) {
 	s.write(message(lines...))
 }
 
-// write sends whole messages in one piece.
-func (s *script) write(m string) {
+// write sends whole messages, one right after the other.
+func (s *script) write(messages ...string) {
 	s.t.Helper()
-	if err := s.send(m); err != nil {
-		s.t.Fatalf("%s cannot send: %v", s.name, err)
+	for _, m := range messages {
+		if err := s.send(m); err != nil {
+			s.t.Fatalf("%s cannot send: %v", s.name, err)
+		}
 	}
 	synctest.Wait()
 }

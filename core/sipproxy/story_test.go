@@ -1,129 +1,11 @@
 package sipproxy
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 )
-
-// The words of the stories: alice@example.com has a phone behind the edge, and
-// carol calls her from a desk behind the PBX.
-
-const (
-	aliceURN = "urn:uuid:00000000-0000-4000-8000-00000000000a"
-	apns     = ";pn-provider=apns;pn-param=ABCDE12345.org.example.phone.voip&remote;pn-prid=aa11:voip&bb22:remote"
-)
-
-var seq int
-
-// register makes a REGISTER of alice's. extra lines follow the fixed ones.
-func register(extra ...string) []string {
-	return registerAs("alice", "example.com", aliceURN, apns, extra...)
-}
-
-func registerAs(user, domain, urn, push string, extra ...string) []string {
-	seq++
-	return append([]string{
-		"REGISTER sip:" + domain + " SIP/2.0",
-		fmt.Sprintf("Via: SIP/2.0/TLS 192.0.2.7:50000;branch=z9hG4bKreg%d;rport", seq),
-		"Max-Forwards: 70",
-		fmt.Sprintf("From: <sip:%s@%s>;tag=r%d", user, domain, seq),
-		fmt.Sprintf("To: <sip:%s@%s>", user, domain),
-		"Call-ID: reg-" + urn,
-		fmt.Sprintf("CSeq: %d REGISTER", seq),
-		fmt.Sprintf(`Contact: <sip:%s@192.0.2.7:50000;transport=tls%s>;+sip.instance="<%s>";reg-id=1`, user, push, urn),
-		"Supported: path, outbound, gruu",
-	}, append(extra, withExpires(extra)...)...)
-}
-
-func withExpires(extra []string) []string {
-	for _, l := range extra {
-		if strings.HasPrefix(l, "Expires:") {
-			return nil
-		}
-	}
-	return []string{"Expires: 600"}
-}
-
-// reply answers a request that was heard.
-func reply(req string, status int, extra ...string) []string {
-	lines := []string{fmt.Sprintf("SIP/2.0 %d Whatever", status)}
-	for _, name := range []string{"Via", "Record-Route", "From", "To", "Call-ID", "CSeq"} {
-		for _, v := range header(req, name) {
-			if name == "To" && status > 100 && !strings.Contains(v, "tag=") {
-				v += ";tag=callee"
-			}
-			lines = append(lines, name+": "+v)
-		}
-	}
-	return append(lines, extra...)
-}
-
-// registered brings alice's phone through REGISTER and the PBX's 200.
-func (w *town) registered(c *script, extra ...string) {
-	w.t.Helper()
-	c.say(register(extra...)...)
-	req := w.pbx.hears("REGISTER sip:example.com")
-	w.pbx.say(reply(req, 200, "Contact: "+first(req, "Contact"))...)
-	c.hears("SIP/2.0 200")
-}
-
-// token is the user part of our contact for alice's device.
-func (w *town) token() string {
-	w.t.Helper()
-	devices := w.loc.Lookup("sip:alice@example.com")
-	if len(devices) != 1 || len(devices[0].Bindings) == 0 {
-		w.t.Fatalf("alice has %d devices", len(devices))
-	}
-	return devices[0].Bindings[0].Token
-}
-
-// invite is the PBX's INVITE to alice's device.
-func (w *town) invite(callID string, extra ...string) []string {
-	seq++
-	return append([]string{
-		"INVITE sip:" + w.token() + "@" + advertise + " SIP/2.0",
-		fmt.Sprintf("Via: SIP/2.0/TCP 10.0.0.9:5060;branch=z9hG4bKinv%s", callID),
-		"Via: SIP/2.0/TCP 10.0.0.33:5060;branch=z9hG4bKdesk",
-		"Max-Forwards: 69",
-		`From: "Carol" <sip:carol@example.com>;tag=carol`,
-		"To: <sip:alice@example.com>",
-		"Call-ID: " + callID,
-		"CSeq: 1 INVITE",
-		"Record-Route: <sip:10.0.0.9;lr>",
-		"Contact: <sip:carol@10.0.0.33:5060>",
-	}, extra...)
-}
-
-// inviteOf makes another request of the same transaction: CANCEL, or ACK.
-func inviteOf(invite []string, method string, extra ...string) []string {
-	out := []string{}
-	for i, l := range invite {
-		switch {
-		case i == 0:
-			l = method + strings.TrimPrefix(l, "INVITE")
-		case strings.HasPrefix(l, "CSeq:"):
-			l = "CSeq: 1 " + method
-		case strings.HasPrefix(l, "Via: ") && len(out) > 1:
-			continue
-		case strings.HasPrefix(l, "Contact:"), strings.HasPrefix(l, "Record-Route:"):
-			continue
-		}
-		out = append(out, l)
-	}
-	return append(out, extra...)
-}
-
-// asleep gives a town whose alice has registered and gone to the background.
-func (w *town) asleep() {
-	w.t.Helper()
-	c := w.client("alice", "tls")
-	w.registered(c)
-	c.sleeps()
-	time.Sleep(time.Minute) // fake time: the reconnect grace is long over
-}
 
 func TestASleepingPhoneIsWokenAndRings(t *testing.T) {
 	inTown(t, func(t *testing.T, w *town) {
@@ -175,23 +57,6 @@ func TestASleepingPhoneIsWokenAndRings(t *testing.T) {
 		w.pbx.hears("SIP/2.0 200")
 		w.pushed(1)
 	})
-}
-
-// dialogRequest is the PBX's request inside the dialog that a 200 opened.
-func dialogRequest(method, ok string, extra ...string) []string {
-	seq++
-	lines := []string{
-		method + " sip:alice@192.0.2.7:50000;transport=tls SIP/2.0",
-		fmt.Sprintf("Via: SIP/2.0/TCP 10.0.0.9:5060;branch=z9hG4bKdlg%d", seq),
-		"Max-Forwards: 69",
-		"From: " + first(ok, "From"), "To: " + first(ok, "To"), "Call-ID: " + first(ok, "Call-ID"),
-		fmt.Sprintf("CSeq: %d %s", map[string]int{"ACK": 1}[method]+1, method),
-	}
-	rr := header(ok, "Record-Route")
-	for i := len(rr) - 2; i >= 0; i-- { // the PBX has taken itself off the end
-		lines = append(lines, "Route: "+rr[i])
-	}
-	return append(lines, extra...)
 }
 
 func TestB4InTheForegroundACallGoesDownTheFlowAndIsPushedToo(t *testing.T) {

@@ -64,13 +64,15 @@ func inTown(t *testing.T, story func(t *testing.T, w *town), with ...func(*Confi
 		ctx, cancel := context.WithCancel(t.Context())
 		w := buildTown(t, users, with...)
 		edge := start(ctx, t, func(ctx context.Context) error { return w.edge.Serve(ctx, w.pipes) })
+		defer func() { // also when the story fails
+			w.stopCore()
+			cancel()
+			<-edge.done
+		}()
 		w.startCore()
 		synctest.Wait()
 		story(t, w)
 		w.nothingIsLeft()
-		w.stopCore()
-		cancel()
-		<-edge.done
 	})
 }
 
