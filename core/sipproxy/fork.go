@@ -193,7 +193,8 @@ func (f *fork) answer(o outcome, all []outcome) {
 var helpful = []int{401, 407, 415, 420, 484}
 
 // best chooses among failures as RFC 3261 §16.7 6 asks: a 6xx if there is one,
-// else the lowest class, and in the 4xx class what helps the caller most. A
+// else the lowest class, and in the 4xx class what helps the caller most, or
+// else what a device said itself. A
 // caller who hung up hears 487.
 func best(all []outcome, cancelled bool) outcome {
 	if len(all) == 0 {
@@ -208,8 +209,10 @@ func best(all []outcome, cancelled bool) outcome {
 			return 1
 		case slices.Contains(helpful, c):
 			return 400
-		case c/100 == 4:
+		case c/100 == 4 && o.res != nil:
 			return 401
+		case c/100 == 4: // what we say for a device that was not reached
+			return 402
 		default:
 			return c / 100 * 100
 		}

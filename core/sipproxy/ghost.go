@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -89,7 +90,11 @@ func (l *leg) haunt(o *over) {
 func (p *Proxy) showEnded(ctx context.Context, to *peer, req *sip.Request, o *over) {
 	heard := make(chan struct{})
 	var once sync.Once
+	var final atomic.Bool
 	hear := func(res *sip.Response) {
+		if res.StatusCode >= 200 {
+			final.Store(true)
+		}
 		once.Do(func() { close(heard) })
 		if res.IsSuccess() {
 			p.hangUp(to, req, res)
@@ -104,6 +109,9 @@ func (p *Proxy) showEnded(ctx context.Context, to *peer, req *sip.Request, o *ov
 	case <-heard:
 	case <-head.C:
 	case <-ctx.Done():
+	}
+	if final.Load() {
+		return
 	}
 	if _, err := p.request(to, cancelOf(req, o.reason), func(*sip.Response) {}, func(error) {}); err != nil {
 		p.log.Debug("cancel not sent", "flow", to.name(), "err", err)

@@ -284,15 +284,14 @@ func (l *leg) finish(ctx context.Context, o outcome) {
 	if l.dialog {
 		return
 	}
-	if ctx.Err() != nil && o.code() == 487 {
+	failed := l.lastStep()
+	switch {
+	case ctx.Err() != nil && o.code() == 487:
 		l.cancelled(overOf(ctx))
-		l.traceEnd(o)
-		return
-	}
-	if o.res == nil && o.status == 480 && l.isPushed() {
+	case o.res == nil && o.status == 480 && l.isPushed():
 		l.miss()
 	}
-	l.traceEnd(o)
+	l.traceEnd(o, failed)
 }
 
 // miss leaves a missed call on the Message channel (B16).
@@ -302,7 +301,7 @@ func (l *leg) miss() {
 	}
 }
 
-func (l *leg) traceEnd(o outcome) {
+func (l *leg) traceEnd(o outcome, failed string) {
 	if l.trace == nil {
 		return
 	}
@@ -314,6 +313,6 @@ func (l *leg) traceEnd(o outcome) {
 	case o.res != nil:
 		l.trace.End("refused", "")
 	default:
-		l.trace.End("not delivered", l.lastStep())
+		l.trace.End("not delivered", failed)
 	}
 }

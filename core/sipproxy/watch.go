@@ -58,6 +58,9 @@ func (w *watchBranch) run(ctx context.Context) (*peer, outcome) {
 			}
 			return nil, w.expire()
 		case <-ctx.Done():
+			if w.b.look().answered { // by this very device
+				continue
+			}
 			return nil, w.stopped(ctx)
 		}
 	}
