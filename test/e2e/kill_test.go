@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
-
-	"sallyport/test/phone"
 )
 
 // coreProcess is a core of its own, to be killed.
@@ -24,7 +22,8 @@ type coreProcess struct {
 func apart(t *testing.T, ctx context.Context, town *Town) *coreProcess {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "sallyport-core")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, "sallyport/cmd/sallyport-core").CombinedOutput(); err != nil {
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "sallyport/cmd/sallyport-core")
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	config := must[string](t)(town.WriteCoreConfig())
@@ -69,24 +68,29 @@ func (p *coreProcess) kill() {
 	}
 }
 
-func TestKillNineOfTheCoreLosesNoSleepingPhone(t *testing.T) {
-	town, ctx := inTown(t, Config{PBX: true})
-	proc := apart(t, ctx, town)
-	alice := online(t, ctx, town, "alice", PBXDomain, phone.WSS)
-	bob := online(t, ctx, town, "bob", PBXDomain, phone.TLS)
-	bob.Sleep()
-	proc.kill()
-	proc.start(ctx)
-	select {
-	case <-alice.Gone():
-		t.Fatal("alice lost her connection")
-	default:
-	}
-	call := must[*phone.Dialog](t)(alice.Call(ctx, "sip:bob@"+PBXDomain))
-	pushed(t, ctx, town, 1)
-	comesBack(t, ctx, town, "bob", bob)
-	in := ring(t, ctx, bob)
-	must[*phone.Dialog](t)(in.Answer())
-	ok(t, call.Answered(ctx))
-	ok(t, call.Bye(ctx))
+func TestB21KillNineOfTheCoreLosesNoSleepingPhone(t *testing.T) {
+	at(t, PBXDomain, Config{}, func(s *scene) {
+		proc := apart(s.t, s.ctx, s.Town)
+		alice, bob := s.caller("alice"), s.asleep("bob")
+		proc.kill()
+		proc.start(s.ctx)
+		s.connected(alice)
+		s.wakesFor(alice, bob, "bob", 1)
+	})
+}
+
+func TestB21KillNineOfTheCoreWhileACallIsHeld(t *testing.T) {
+	at(t, Domain, Config{}, func(s *scene) {
+		proc := apart(s.t, s.ctx, s.Town)
+		alice, bob := s.caller("alice"), s.asleep("bob")
+		s.call(alice, "bob") // is lost with the core that held it
+		s.pushed(1)
+		proc.kill()
+		proc.start(s.ctx)
+		s.registers(bob, "bob") // comes for the first push, for nothing
+		s.heard(bob, "INVITE", 0)
+		s.sleeps(bob)
+		s.wakesFor(alice, bob, "bob", 2)
+		s.connected(alice)
+	})
 }
