@@ -127,7 +127,7 @@ func TestTU2_StuckForEverIsClosed(t *testing.T) {
 		if !slices.Equal(phone.codes(), want) || !slices.Equal(heard.codes(), want) {
 			t.Errorf("ended with %v at the edge, %v at the core", phone.codes(), heard.codes())
 		}
-		if err := <-waiting; err != tunnel.ErrClosed {
+		if err := <-waiting; !errors.Is(err, tunnel.ErrClosed) {
 			t.Errorf("the waiting send got %v", err)
 		}
 		time.Sleep(time.Minute)
@@ -140,7 +140,6 @@ func TestTU2_StuckForEverIsClosed(t *testing.T) {
 // A worker takes messages from the reader's hands and handles them in its own
 // time. Its queue holds what a window can.
 type worker struct {
-	f     *tunnel.Flow
 	queue chan []byte
 }
 
@@ -321,7 +320,7 @@ func TestTU27_SendToClosedFlow(t *testing.T) {
 			"Send": down.Send([]byte("x")), "SendWait": down.SendWait(t.Context(), []byte("x")),
 			"Event": down.Event(tunnel.EventAlive), "the closer's Send": up.Send([]byte("x")),
 		} {
-			if err != tunnel.ErrClosed {
+			if !errors.Is(err, tunnel.ErrClosed) {
 				t.Errorf("%s: %v, want ErrClosed", name, err)
 			}
 		}

@@ -67,7 +67,7 @@ func (k *checker) tunnelTo(bundle *certs.Bundle, edge string) {
 		k.remark(what, "", "%s can be reached; without a good bundle, no handshake was tried", edge)
 		return
 	}
-	conn.SetDeadline(time.Now().Add(lookWithin))
+	_ = conn.SetDeadline(time.Now().Add(lookWithin))
 	tlsConn := tls.Client(conn, bundle.ClientConfig(certs.RoleEdge, host))
 	if err := tlsConn.HandshakeContext(k.ctx); err != nil {
 		k.fail(what, tunnelRemedies[certs.Reason(err)], "%s: %v", edge, err)
@@ -75,9 +75,9 @@ func (k *checker) tunnelTo(bundle *certs.Bundle, edge string) {
 	}
 	// An edge that refuses this core says so after the client's part of a TLS
 	// 1.3 handshake is done; one that takes it waits or says hello.
-	conn.SetDeadline(time.Now().Add(time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Second))
 	_, err := tlsConn.Read(make([]byte, 1))
-	if timeout, ok := errors.AsType[net.Error](err); err != nil && !(ok && timeout.Timeout()) {
+	if timeout, ok := errors.AsType[net.Error](err); err != nil && (!ok || !timeout.Timeout()) {
 		k.fail(what, "is this core's bundle from the same CA as the edge's, and this host within the edge's tunnel.allow?", "%s refuses this core: %v", edge, err)
 		return
 	}

@@ -30,7 +30,7 @@ func (t *table) row(cells ...string) {
 	fmt.Fprintln(t.w, strings.Join(cells, "\t"))
 }
 
-func (t *table) end() { t.w.Flush() }
+func (t *table) end() { _ = t.w.Flush() }
 
 // clean takes out of a text what would act on a terminal: much of what the
 // core shows was written by callers.

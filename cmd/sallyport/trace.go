@@ -52,7 +52,7 @@ func (c *console) trace(t trace.Trace) {
 	for _, s := range t.Steps {
 		step(w, t, s)
 	}
-	w.Flush()
+	_ = w.Flush()
 	switch {
 	case t.Outcome == "":
 		fmt.Fprintln(c.out, "  still under way")

@@ -96,7 +96,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.WriteHeader(status)
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
-	enc.Encode(v) // the client may have left; there is nobody to tell
+	_ = enc.Encode(v) // the client may have left; there is nobody to tell
 }
 
 // list is never nil, so that an empty one is [] in JSON.

@@ -61,7 +61,7 @@ func (c client) authorization() string {
 func (c client) verify(r *Registrar) error {
 	user, err := r.Verify("REGISTER", "sip:demo.example", []string{c.authorization()})
 	if (err == nil) != (user == c.user) {
-		return fmt.Errorf("user %q with error %v", user, err)
+		return fmt.Errorf("user %q with error %w", user, err)
 	}
 	return err
 }

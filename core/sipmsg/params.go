@@ -125,7 +125,7 @@ func parseParam(s string) (Param, error) {
 // space, commas and angle brackets.
 func isParamValue(s string) bool {
 	if s == "" || s[0] != '"' {
-		return strings.IndexAny(s, "\" \t,<>;\x00") < 0
+		return !strings.ContainsAny(s, "\" \t,<>;\x00")
 	}
 	end := 1
 	for end < len(s) && s[end] != '"' {

@@ -44,7 +44,7 @@ func parseVia(s string) (*sip.ViaHeader, error) {
 
 // closeColon drops the white space allowed around the port's colon.
 func closeColon(s string) string {
-	if strings.IndexAny(s, " \t") < 0 {
+	if !strings.ContainsAny(s, " \t") {
 		return s
 	}
 	i := strings.LastIndexByte(s, ':')

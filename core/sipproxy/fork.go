@@ -2,6 +2,7 @@ package sipproxy
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -47,7 +48,7 @@ const (
 
 // overOf returns why ctx ended. A proxy that stops cancels without a reason.
 func overOf(ctx context.Context) *over {
-	if o, ok := context.Cause(ctx).(*over); ok {
+	if o, ok := errors.AsType[*over](context.Cause(ctx)); ok {
 		return o
 	}
 	return &over{}
@@ -56,7 +57,7 @@ func overOf(ctx context.Context) *over {
 // endStatus is the answer for a branch that was ended while it held the call:
 // 487 when the call was over, 503 when the proxy stops.
 func endStatus(ctx context.Context) int {
-	if _, over := context.Cause(ctx).(*over); over {
+	if _, isOver := errors.AsType[*over](context.Cause(ctx)); isOver {
 		return 487
 	}
 	return 503

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"strings"
@@ -82,7 +83,7 @@ func TestOverUDPADatagramIsAMessageAndTheAnswerLeavesTheSameSocket(t *testing.T)
 	if len(seen.msgs) != 2 || seen.conns[0] != seen.conns[1] || seen.conns[0].Transport() != "UDP" || !seen.conns[0].Trusted() {
 		t.Errorf("%q over %v", seen.msgs, seen.conns)
 	}
-	if err := seen.conns[0].Send(make([]byte, maxDatagram+1)); err != ErrTooBig {
+	if err := seen.conns[0].Send(make([]byte, maxDatagram+1)); !errors.Is(err, ErrTooBig) {
 		t.Error(err)
 	}
 }

@@ -208,7 +208,7 @@ func (p *peer) want(s string) {
 
 func (p *peer) wantEnd() {
 	p.t.Helper()
-	if n, err := p.Read(make([]byte, 1)); err != io.EOF {
+	if n, err := p.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		p.t.Errorf("read %d bytes, %v; want the end", n, err)
 	}
 }

@@ -21,7 +21,6 @@ type request struct {
 	// Found by the rules.
 	token  string
 	claims claims
-	device Device
 	since  time.Time // of a 410
 }
 
