@@ -92,12 +92,10 @@ func (p *Proxy) showEnded(ctx context.Context, to *peer, req *sip.Request, o *ov
 	var once sync.Once
 	var final atomic.Bool
 	hear := func(res *sip.Response) {
-		if res.StatusCode >= 200 {
-			final.Store(true)
-		}
+		again := res.StatusCode >= 200 && final.Swap(true)
 		once.Do(func() { close(heard) })
 		if res.IsSuccess() {
-			p.hangUp(to, req, res)
+			p.hangUp(to, req, res, again)
 		}
 	}
 	if _, err := p.request(to, req, hear, func(error) {}); err != nil {
@@ -119,8 +117,12 @@ func (p *Proxy) showEnded(ctx context.Context, to *peer, req *sip.Request, o *ov
 }
 
 // hangUp ends a dialog that a phone opened by answering a call that was over.
-func (p *Proxy) hangUp(to *peer, invite *sip.Request, res *sip.Response) {
+// A repeated answer is confirmed again, no more.
+func (p *Proxy) hangUp(to *peer, invite *sip.Request, res *sip.Response, again bool) {
 	for i, method := range []sip.RequestMethod{sip.ACK, sip.BYE} {
+		if method == sip.BYE && again {
+			return
+		}
 		out := sip.NewRequest(method, invite.Recipient)
 		out.AppendHeader(p.newVia(to, invite))
 		mf := sip.MaxForwardsHeader(70)

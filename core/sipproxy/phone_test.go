@@ -175,3 +175,17 @@ func (ph *phone) dials(uri, callID string, extra ...string) []string {
 		"Contact: <" + ph.uri() + ph.push + ">",
 	}, extra...)
 }
+
+// asks is a request of the phone outside a dialog, other than INVITE.
+func (ph *phone) asks(method, uri string, extra ...string) []string {
+	seq++
+	return append([]string{
+		method + " " + uri + " SIP/2.0",
+		fmt.Sprintf("Via: SIP/2.0/%s 192.0.2.7:50000;branch=z9hG4bKask%d", strings.ToUpper(ph.transport), seq),
+		"Max-Forwards: 70",
+		fmt.Sprintf("From: <%s>;tag=%s", ph.aor(), ph.user),
+		"To: <" + uri + ">",
+		fmt.Sprintf("Call-ID: ask-%d", seq),
+		"CSeq: 1 " + method,
+	}, extra...)
+}

@@ -29,6 +29,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const (
 	advertise = "10.0.0.5:5060"
 	public    = "edge.example.com:5061"
+	// deviceKeep is shorter than the 30 days of the product, so that a story can outlast it.
+	deviceKeep = 48 * time.Hour
 )
 
 // A town is the whole inside half around a proxy: a tunnel to an edge whose
@@ -107,6 +109,7 @@ func buildTown(t testing.TB, usersFile string, with ...func(*Config)) *town {
 		f(&w.cfg)
 	}
 	w.edge = tunnel.NewAcceptor(tunnel.AcceptorConfig{Name: "edge1", Boot: 7,
+		PingEvery: time.Hour, DeadAfter: 3 * time.Hour, // stories last for weeks
 		Handshake: func(_ context.Context, c net.Conn) (net.Conn, string, error) { return c, "core1", nil }})
 	w.pipes = &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
 	return w
@@ -115,7 +118,7 @@ func buildTown(t testing.TB, usersFile string, with ...func(*Config)) *town {
 // startCore builds the core's rooms on what the store holds, and runs them.
 func (w *town) startCore() {
 	w.t.Helper()
-	w.loc = location.New(location.Config{Core: "core1"}, w.store, nil)
+	w.loc = location.New(location.Config{Core: "core1", DeviceKeep: deviceKeep}, w.store, nil)
 	if err := w.loc.Load(context.Background()); err != nil {
 		w.t.Fatal(err)
 	}
@@ -126,10 +129,11 @@ func (w *town) startCore() {
 	w.flows = downstream.New(w.peers, 2, nil)
 	up := upstream.New(upstream.Config{
 		Upstreams: map[string][]string{"example.com": {"sip:10.0.0.9:5060;transport=tcp"}},
-		DialTCP:   w.dialPBX,
+		DialTCP:   w.dialPBX, KeepAlive: time.Hour,
 	}, w.proxy.Upstream(), nil, nil)
 	w.proxy.Attach(w.flows, up)
 	dialer := tunnel.NewDialer(tunnel.DialerConfig{Name: "core1", Boot: 9, Edges: []string{"edge1:1"},
+		PingEvery: time.Hour, DeadAfter: 3 * time.Hour,
 		Dial: func(ctx context.Context, _ string) (net.Conn, string, error) {
 			c, err := w.pipes.dial(ctx)
 			return c, "edge1", err

@@ -64,7 +64,7 @@ func inviteOf(invite []string, method string, extra ...string) []string {
 func dialogRequest(method, ok string, extra ...string) []string {
 	seq++
 	lines := []string{
-		method + " sip:alice@192.0.2.7:50000;transport=tls SIP/2.0",
+		method + " " + strings.Trim(first(ok, "Contact"), "<>") + " SIP/2.0",
 		fmt.Sprintf("Via: SIP/2.0/TCP 10.0.0.9:5060;branch=z9hG4bKdlg%d", seq),
 		"Max-Forwards: 69",
 		"From: " + first(ok, "From"), "To: " + first(ok, "To"), "Call-ID: " + first(ok, "Call-ID"),
