@@ -54,7 +54,9 @@ type town struct {
 	traces  *trace.Recorder
 	flows   *downstream.Flows
 	peers   *spy
-	running []*running // in the order of their start
+	door    *pipeListener // sip.listen, TCP
+	wire    *wire         // sip.listen, UDP
+	running []*running    // in the order of their start
 }
 
 // inTown runs a story in a town of its own, and looks afterwards whether all
@@ -111,7 +113,7 @@ func buildTown(t testing.TB, usersFile string, with ...func(*Config)) *town {
 	w.edge = tunnel.NewAcceptor(tunnel.AcceptorConfig{Name: "edge1", Boot: 7,
 		PingEvery: time.Hour, DeadAfter: 3 * time.Hour, // stories last for weeks
 		Handshake: func(_ context.Context, c net.Conn) (net.Conn, string, error) { return c, "core1", nil }})
-	w.pipes = &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
+	w.pipes = newPipeListener()
 	return w
 }
 
@@ -124,12 +126,16 @@ func (w *town) startCore() {
 	}
 	w.waker = wake.New(wake.Config{Window: w.cfg.Window, Flow: w.flowOf}, w.pushes, w.tokenDead, nil, nil)
 	w.traces = trace.New(nil, 100, nil)
+	w.door, w.wire = newPipeListener(), newWire()
 	w.proxy = New(w.cfg, Deps{Location: w.loc, Waker: w.waker, Traces: w.traces})
 	w.peers = &spy{Proxy: w.proxy}
 	w.flows = downstream.New(w.peers, 2, nil)
 	up := upstream.New(upstream.Config{
 		Upstreams: map[string][]string{"example.com": {"sip:10.0.0.9:5060;transport=tcp"}},
 		DialTCP:   w.dialPBX, KeepAlive: time.Hour,
+		Listen:    []string{"tcp:" + advertise, "udp:" + advertise},
+		ListenTCP: func(context.Context, string) (net.Listener, error) { return w.door, nil },
+		ListenUDP: func(context.Context, string) (net.PacketConn, error) { return w.wire, nil },
 	}, w.proxy.Upstream(), nil, nil)
 	w.proxy.Attach(w.flows, up)
 	dialer := tunnel.NewDialer(tunnel.DialerConfig{Name: "core1", Boot: 9, Edges: []string{"edge1:1"},
@@ -229,76 +235,6 @@ func (w *town) tokenDead(device string, r push.Result) {
 	w.loc.TokenDead(id, r.Token.Provider, r.Token.Kind, r.Token.Value, r.Reason, r.DeadSince)
 }
 
-// dialPBX connects the proxy to the PBX script.
-func (w *town) dialPBX(ctx context.Context, _ string) (net.Conn, error) {
-	if w.pbxDown {
-		return nil, fmt.Errorf("connection refused")
-	}
-	if w.pbxSlow > 0 {
-		select {
-		case <-time.After(w.pbxSlow):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-	near, far := net.Pipe()
-	if w.pbx == nil {
-		w.pbx = newScript(w.t, "the PBX", nil)
-	}
-	pbx := w.pbx
-	pbx.connected(far)
-	go func() {
-		defer far.Close()
-		buf := make([]byte, 64<<10)
-		for {
-			n, err := far.Read(buf)
-			if err != nil {
-				return
-			}
-			for _, m := range splitMessages(string(buf[:n])) {
-				pbx.hear(m)
-			}
-		}
-	}()
-	return addressed{near}, nil
-}
-
-// addressed gives a pipe the address of the PBX.
-type addressed struct{ net.Conn }
-
-func (addressed) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(10, 0, 0, 9), Port: 5060} }
-func (addressed) LocalAddr() net.Addr  { return &net.TCPAddr{IP: net.IPv4(10, 0, 0, 5), Port: 40000} }
-
-type pipeListener struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func (l *pipeListener) dial(ctx context.Context) (net.Conn, error) {
-	near, far := net.Pipe()
-	select {
-	case l.conns <- far:
-		return near, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-func (l *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.done) }); return nil }
-func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
-
 // client opens a flow at the edge.
 func (w *town) client(name, transport string) *script {
 	w.t.Helper()
@@ -326,4 +262,17 @@ func (c clientEnd) Closed(_ *tunnel.Flow, code tunnel.CloseCode, _ string) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
 	c.s.ended = code.String()
+}
+
+// restart ends the core and starts another on the same store, with another
+// config if that is told.
+func (w *town) restart(with ...func(*Config)) {
+	w.t.Helper()
+	w.stopCore()
+	for _, f := range with {
+		f(&w.cfg)
+	}
+	w.startCore()
+	synctest.Wait()
+	pass(5 * time.Second) // until the tunnel is up again
 }
