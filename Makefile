@@ -6,6 +6,7 @@ VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo d
 LDFLAGS    := -s -w -X main.version=$(VERSION)
 FUZZTIME   ?= 20s
 BENCHTIME  ?= 1s
+SOAK       ?= 20
 # CI=true adds the race detector and the fuzz targets to `make test`, and turns a
 # missing peer program from a skipped test into a failed one.
 RACE       ?= $(if $(filter true,$(CI)),-race,)
@@ -52,8 +53,8 @@ lint: ## gofmt, vet, golangci-lint, shellcheck (the last two where installed)
 bench: ## every benchmark, with allocations
 	$(GO) test -p 1 -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(PKGS)
 
-soak: ## the long tests: many flows, many wakes, faults in between
-	SALLYPORT_SOAK=1 $(GO) test -p 1 -count 1 -timeout 60m -run Soak -v $(PKGS)
+soak: ## the whole-system stories SOAK (20) times over, under the race detector
+	$(GO) test -p 1 -race -count $(SOAK) -timeout 120m ./test/e2e ./test/interop
 
 peers: ## installs the programs that interop tests talk to, where it may
 	@test/interop/setup
