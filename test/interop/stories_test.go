@@ -11,16 +11,20 @@ import (
 
 // client is what baresip and JsSIP have in common for a story.
 type client struct {
-	registered, ringing, up, over string // their words for it
-	expect                        func(context.Context, string) Event
-	answer, hangup                func()
-	call                          func(to string)
+	// Their words for what happens. Over is the end of an answered call, missed
+	// that of one that was not, heard that the callee rings.
+	registered, ringing, up, over, missed, heard string
+
+	expect         func(context.Context, string) Event
+	answer, hangup func()
+	call           func(to string)
 }
 
 func baresipOf(s *System, user string) client {
 	b := s.Baresip(user, "")
 	return client{
-		registered: "REGISTER_OK", ringing: "CALL_INCOMING", up: "CALL_ESTABLISHED", over: "CALL_CLOSED", expect: b.Expect,
+		registered: "REGISTER_OK", ringing: "CALL_INCOMING", up: "CALL_ESTABLISHED", over: "CALL_CLOSED",
+		missed: "CALL_CLOSED", heard: "CALL_RINGING", expect: b.Expect,
 		answer: func() { b.Do("accept", "") }, hangup: func() { b.Do("hangup", "") },
 		call: func(to string) { b.Do("dial", to) },
 	}
@@ -29,60 +33,55 @@ func baresipOf(s *System, user string) client {
 func jssipOf(s *System, user string) client {
 	j := s.JsSIP(user, nil)
 	return client{
-		registered: "registered", ringing: "incoming", up: "confirmed", over: "ended", expect: j.Expect,
+		registered: "registered", ringing: "incoming", up: "confirmed", over: "ended",
+		missed: "failed", heard: "progress", expect: j.Expect,
 		answer: func() { j.Tell("answer") }, hangup: func() { j.Tell("hangup") }, call: j.Call,
 	}
 }
 
-var clients = map[string]func(*System, string) client{"baresip": baresipOf, "JsSIP": jssipOf}
-
-func TestASippCallerBehindKamailioReachesTheClient(t *testing.T) {
-	for name, start := range clients {
+// eachClient tells a story once with baresip and once with JsSIP as bob, who is
+// registered when it begins.
+func eachClient(t *testing.T, story func(*testing.T, context.Context, *System, client)) {
+	for name, start := range map[string]func(*System, string) client{"baresip": baresipOf, "JsSIP": jssipOf} {
 		t.Run(name, func(t *testing.T) {
 			s := StartSystem(t)
 			ctx := within(t, 25*time.Second)
 			bob := start(s, "bob")
 			bob.expect(ctx, bob.registered)
-			caller := StartCaller(t, s.PBX, SippCall{Scenario: "uac", To: "bob"})
-			bob.expect(ctx, bob.ringing)
-			bob.answer()
-			bob.expect(ctx, bob.up)
-			bob.expect(ctx, bob.over)
-			must(t, caller.Wait(ctx))
+			story(t, ctx, s, bob)
 		})
 	}
+}
+
+func TestASippCallerBehindKamailioReachesTheClient(t *testing.T) {
+	eachClient(t, func(t *testing.T, ctx context.Context, s *System, bob client) {
+		caller := StartCaller(t, s.PBX, SippCall{Scenario: "uac", To: "bob"})
+		bob.expect(ctx, bob.ringing)
+		bob.answer()
+		bob.expect(ctx, bob.up)
+		bob.expect(ctx, bob.over)
+		must(t, caller.Wait(ctx))
+	})
 }
 
 func TestTheClientReachesASippCalleeBehindKamailio(t *testing.T) {
-	for name, start := range clients {
-		t.Run(name, func(t *testing.T) {
-			s := StartSystem(t)
-			ctx := within(t, 25*time.Second)
-			bob := start(s, "bob")
-			bob.expect(ctx, bob.registered)
-			callee := StartCallee(t, "uas")
-			bob.call("sip:" + callee.User + "@" + s.PBX.Domain)
-			bob.expect(ctx, bob.up)
-			bob.hangup()
-			must(t, callee.Wait(ctx))
-		})
-	}
+	eachClient(t, func(t *testing.T, ctx context.Context, s *System, bob client) {
+		callee := StartCallee(t, "uas")
+		bob.call("sip:" + callee.User + "@" + s.PBX.Domain)
+		bob.expect(ctx, bob.up)
+		bob.hangup()
+		must(t, callee.Wait(ctx))
+	})
 }
 
 func TestTheSippCalleeReInvitesTheClientAndHangsUp(t *testing.T) {
-	for name, start := range clients {
-		t.Run(name, func(t *testing.T) {
-			s := StartSystem(t)
-			ctx := within(t, 25*time.Second)
-			bob := start(s, "bob")
-			bob.expect(ctx, bob.registered)
-			callee := StartCallee(t, "uas_stays")
-			bob.call("sip:" + callee.User + "@" + s.PBX.Domain)
-			bob.expect(ctx, bob.up)
-			bob.expect(ctx, bob.over)
-			must(t, callee.Wait(ctx))
-		})
-	}
+	eachClient(t, func(t *testing.T, ctx context.Context, s *System, bob client) {
+		callee := StartCallee(t, "uas_stays")
+		bob.call("sip:" + callee.User + "@" + s.PBX.Domain)
+		bob.expect(ctx, bob.up)
+		bob.expect(ctx, bob.over)
+		must(t, callee.Wait(ctx))
+	})
 }
 
 func TestTheClientAsCalleeReInvitesAndHangsUp(t *testing.T) {
@@ -101,37 +100,22 @@ func TestTheClientAsCalleeReInvitesAndHangsUp(t *testing.T) {
 }
 
 func TestTheSippCallerGivesUpAndTheClientStopsRinging(t *testing.T) {
-	for name, start := range clients {
-		t.Run(name, func(t *testing.T) {
-			s := StartSystem(t)
-			ctx := within(t, 25*time.Second)
-			bob := start(s, "bob")
-			bob.expect(ctx, bob.registered)
-			caller := StartCaller(t, s.PBX, SippCall{Scenario: "uac_cancel", To: "bob"})
-			bob.expect(ctx, bob.ringing)
-			if name == "JsSIP" {
-				bob.over = "failed" // its word for a call that never was answered
-			}
-			bob.expect(ctx, bob.over)
-			must(t, caller.Wait(ctx))
-		})
-	}
+	eachClient(t, func(t *testing.T, ctx context.Context, s *System, bob client) {
+		caller := StartCaller(t, s.PBX, SippCall{Scenario: "uac_cancel", To: "bob"})
+		bob.expect(ctx, bob.ringing)
+		bob.expect(ctx, bob.missed)
+		must(t, caller.Wait(ctx))
+	})
 }
 
 func TestTheClientGivesUpAndTheSippCalleeStopsRinging(t *testing.T) {
-	for name, start := range clients {
-		t.Run(name, func(t *testing.T) {
-			s := StartSystem(t)
-			ctx := within(t, 25*time.Second)
-			bob := start(s, "bob")
-			bob.expect(ctx, bob.registered)
-			callee := StartCallee(t, "uas_cancel")
-			bob.call("sip:" + callee.User + "@" + s.PBX.Domain)
-			bob.expect(ctx, map[string]string{"JsSIP": "progress", "baresip": "CALL_RINGING"}[name])
-			bob.hangup()
-			must(t, callee.Wait(ctx))
-		})
-	}
+	eachClient(t, func(t *testing.T, ctx context.Context, s *System, bob client) {
+		callee := StartCallee(t, "uas_cancel")
+		bob.call("sip:" + callee.User + "@" + s.PBX.Domain)
+		bob.expect(ctx, bob.heard)
+		bob.hangup()
+		must(t, callee.Wait(ctx))
+	})
 }
 
 // online connects and registers a phone with push tokens.
