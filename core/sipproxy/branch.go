@@ -42,14 +42,20 @@ type branch struct {
 	ended    bool          // replaced: what it says does not count, but for 2xx
 	cancel   *over         // wanted
 	sent     bool          // CANCEL has left
+	tx       *clientTx     // nil until it was sent
 }
 
 // invite sends an INVITE and forwards what comes back to f.
 func (p *Proxy) invite(f *fork, to *peer, req *sip.Request) (*branch, error) {
 	b := &branch{p: p, f: f, req: req, to: to, notify: make(chan struct{}, 1), progress: time.Now()}
-	if _, err := p.request(to, req, b.hear, b.finish); err != nil {
+	ct, err := p.request(to, req, b.hear, b.finish)
+	if err != nil {
 		return nil, err
 	}
+	b.mu.Lock()
+	b.tx = ct
+	b.mu.Unlock()
+	b.sendCancel() // wanted since, by a 1xx that came before this
 	return b, nil
 }
 
@@ -138,32 +144,50 @@ func (b *branch) replace() {
 func (b *branch) sendCancel() {
 	b.mu.Lock()
 	o := b.cancel
-	if o == nil || b.sent || !b.heard || b.final != nil || b.answered || b.over {
+	if o == nil || b.sent || !b.heard || b.final != nil || b.answered || b.over || b.tx == nil {
 		b.mu.Unlock()
 		return
 	}
 	b.sent = true
+	ct := b.tx
 	b.mu.Unlock()
-	if _, err := b.p.request(b.to, cancelOf(b.req, o.reason), func(*sip.Response) {}, func(error) {}); err != nil {
-		b.p.log.Debug("cancel not sent", "flow", b.to.name(), "err", err)
+	b.p.cancelTx(ct, o.reason)
+}
+
+// cancelTx sends the CANCEL of an INVITE. One that has no final response after
+// 64*T1 has none any more (RFC 3261 §9.1).
+func (p *Proxy) cancelTx(ct *clientTx, reason string) {
+	if _, err := p.request(ct.to, cancelOf(ct.req, reason), func(*sip.Response) {}, func(error) {}); err != nil {
+		p.log.Debug("cancel not sent", "flow", ct.to.name(), "err", err)
 	}
+	time.AfterFunc(64*sip.T1, func() { ct.fail(sip.ErrTransactionTimeout) })
 }
 
 // cancelOf makes the CANCEL of a request that was sent (RFC 3261 §9.1): its
 // R-URI, top Via, Route set, From, To, Call-ID and CSeq number.
 func cancelOf(req *sip.Request, reason string) *sip.Request {
-	out := sip.NewRequest(sip.CANCEL, req.Recipient)
+	out := twin(req, sip.CANCEL, req)
+	if reason != "" {
+		out.AppendHeader(sip.NewHeader("Reason", reason))
+	}
+	return out
+}
+
+// ackOf confirms a refusal of an INVITE (RFC 3261 §17.1.1.3).
+func ackOf(req *sip.Request, res *sip.Response) *sip.Request { return twin(req, sip.ACK, res) }
+
+// twin is a request of the same transaction, with the To of m. Headers are
+// copied as they came.
+func twin(req *sip.Request, method sip.RequestMethod, m sip.Message) *sip.Request {
+	out := sip.NewRequest(method, req.Recipient)
 	out.AppendHeader(req.Via())
 	appendAll(out, req.GetHeaders("Route"))
 	mf := sip.MaxForwardsHeader(70)
 	out.AppendHeader(&mf)
-	for _, name := range []string{"From", "To", "Call-ID"} {
-		appendAll(out, req.GetHeaders(name))
-	}
-	out.AppendHeader(&sip.CSeqHeader{SeqNo: req.CSeq().SeqNo, MethodName: sip.CANCEL})
-	if reason != "" {
-		out.AppendHeader(sip.NewHeader("Reason", reason))
-	}
+	appendAll(out, req.GetHeaders("From"))
+	appendAll(out, m.GetHeaders("To"))
+	appendAll(out, req.GetHeaders("Call-ID"))
+	out.AppendHeader(&sip.CSeqHeader{SeqNo: req.CSeq().SeqNo, MethodName: method})
 	out.SetBody(nil)
 	out.SetTransport(req.Transport())
 	return out

@@ -98,7 +98,8 @@ func (p *Proxy) showEnded(ctx context.Context, to *peer, req *sip.Request, o *ov
 			p.hangUp(to, req, res, again)
 		}
 	}
-	if _, err := p.request(to, req, hear, func(error) {}); err != nil {
+	ct, err := p.request(to, req, hear, func(error) {})
+	if err != nil {
 		return
 	}
 	head := time.NewTimer(inviteHead)
@@ -108,11 +109,8 @@ func (p *Proxy) showEnded(ctx context.Context, to *peer, req *sip.Request, o *ov
 	case <-head.C:
 	case <-ctx.Done():
 	}
-	if final.Load() {
-		return
-	}
-	if _, err := p.request(to, cancelOf(req, o.reason), func(*sip.Response) {}, func(error) {}); err != nil {
-		p.log.Debug("cancel not sent", "flow", to.name(), "err", err)
+	if !final.Load() {
+		p.cancelTx(ct, o.reason)
 	}
 }
 

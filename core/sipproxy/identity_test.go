@@ -165,6 +165,26 @@ func TestD10_ACalleesRequestsGoAlongTheDialogWhateverItsFrom(t *testing.T) {
 	})
 }
 
+func TestD10_OurRoutesAreKnownHoweverAClientWritesThem(t *testing.T) {
+	inTown(t, func(t *testing.T, w *town) {
+		ph := w.phone("alice", "tls").awake()
+		ok := w.dialog(ph)
+		for _, route := range []string{
+			"<sip:%@" + public + ";transport=tls;lr=on>, <sip:%@" + advertise + ";transport=tcp;lr=on>",
+			`"core" <sip:%@EDGE.example.com:5061;lr>;x=y,<sip:%@` + advertise + ";lr;transport=TCP>;a=b",
+		} {
+			bye := without(ph.inDialog("INFO", ok, w.token(ph)), "Route")
+			ph.say(append(bye, "Route: "+strings.ReplaceAll(route, "%", w.token(ph)))...)
+			req := w.pbx.hears("INFO")
+			if first(req, "Route") != "" {
+				t.Errorf("Route to the PBX %q", header(req, "Route"))
+			}
+			w.pbx.say(reply(req, 200)...)
+			ph.hears("SIP/2.0 200")
+		}
+	})
+}
+
 func TestD10_AStrangerGets403OnTCPAndNothingOnUDP(t *testing.T) {
 	inTown(t, func(t *testing.T, w *town) {
 		ph := w.phone("alice", "tls").awake()

@@ -126,18 +126,33 @@ func loopHash(req *sip.Request) string {
 func (p *Proxy) looped(req *sip.Request) bool {
 	hash := ""
 	for _, h := range req.GetHeaders("Via") {
-		v, ok := h.(*sip.ViaHeader)
-		if !ok || !strings.EqualFold(v.Host, p.advertiseHost) || (v.Port != p.advertisePort && v.Port != 0) {
+		host, port, branch := viaParts(h.Value())
+		if !strings.EqualFold(host, p.advertiseHost) || (port != p.advertisePort && port != 0) {
 			continue
 		}
 		if hash == "" {
 			hash = loopHash(req)
 		}
-		if branch, _ := v.Params.Get("branch"); strings.HasSuffix(branch, "-"+hash) {
+		if strings.HasSuffix(branch, "-"+hash) {
 			return true
 		}
 	}
 	return false
+}
+
+// viaParts reads sent-by and branch of a Via value. All but the topmost are
+// kept as text, and what is not ours need not be understood.
+func viaParts(value string) (host string, port int, branch string) {
+	sentBy, params, _ := strings.Cut(value, ";")
+	if i := strings.LastIndexAny(sentBy, " \t"); i >= 0 {
+		host, port = splitHostPort(sentBy[i+1:], 0)
+	}
+	for param := range strings.SplitSeq(params, ";") {
+		if k, v, _ := strings.Cut(strings.TrimSpace(param), "="); strings.EqualFold(k, "branch") {
+			branch = v
+		}
+	}
+	return host, port, branch
 }
 
 // reply makes a response of our own and hands it to the transaction.

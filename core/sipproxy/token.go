@@ -10,6 +10,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sallyport/core/location"
+	"sallyport/core/sipmsg"
 )
 
 // tokenLen is the length of our tokens: 130 bits of an HMAC.
@@ -100,12 +101,12 @@ func (p *Proxy) ownRoutes(from *peer, req *sip.Request) route {
 	var r route
 	hs := req.GetHeaders("Route")
 	for i, h := range hs {
-		rh, ok := h.(*sip.RouteHeader)
+		addr, ok := routeURI(h)
 		if !ok {
 			r.rest = hs[i:]
 			return r
 		}
-		user := rh.Address.User
+		user := addr.User
 		if user != "" {
 			token, hop, _ := p.unseal(user)
 			if dev, _, ok := p.loc.ByToken(token); ok {
@@ -116,7 +117,7 @@ func (p *Proxy) ownRoutes(from *peer, req *sip.Request) route {
 				continue
 			}
 		}
-		if !p.isOurs(from, &rh.Address) {
+		if !p.isOurs(from, &addr) {
 			r.rest = hs[i:]
 			return r
 		}
@@ -127,6 +128,19 @@ func (p *Proxy) ownRoutes(from *peer, req *sip.Request) route {
 		}
 	}
 	return r
+}
+
+// routeURI reads a Route value, typed or kept as text, as far as it matters
+// here.
+func routeURI(h sip.Header) (sip.Uri, bool) {
+	if rh, ok := h.(*sip.RouteHeader); ok {
+		return rh.Address, true
+	}
+	na, err := sipmsg.ParseNameAddr(h.Value())
+	if err != nil {
+		return sip.Uri{}, false
+	}
+	return sip.Uri{User: na.URI.User, Host: na.URI.Host, Port: na.URI.Port}, true
 }
 
 // isOurs says whether a URI's host and port are an address of ours, as the

@@ -193,13 +193,15 @@ type clientTx struct {
 	req *sip.Request
 	to  *peer
 
-	mu   sync.Mutex
-	ends error // why it failed, when no response did; guarded by mu
+	mu      sync.Mutex
+	ends    error         // why it failed, when no response did; guarded by mu
+	refused *sip.Response // an INVITE's final response, if no 2xx; guarded by mu
 }
 
 // request sends req to a hop in a client transaction of its own. Each
 // response, in order, and at the end one error (nil when a final response
-// came) go to the listener, on a goroutine of the transaction.
+// came) go to the listener, on a goroutine of the transaction; but a repeated
+// 2xx to an INVITE comes on the hop's.
 func (p *Proxy) request(to *peer, req *sip.Request, hear func(*sip.Response), end func(error)) (*clientTx, error) {
 	branch, _ := req.Via().Params.Get("branch")
 	key := clientKey(branch, req.Method)
@@ -224,6 +226,7 @@ func (p *Proxy) request(to *peer, req *sip.Request, hear func(*sip.Response), en
 		}
 		t.mu.Unlock()
 	}
+	ct.tx.OnRetransmission(func(res *sip.Response) { hear(res) }) // of a 2xx to INVITE (RFC 6026 §7.2)
 	if err := ct.tx.Init(); err != nil {
 		drop()
 		ct.tx.Terminate()
@@ -285,8 +288,29 @@ func (t *txTable) receive(res *sip.Response) bool {
 	if ct == nil {
 		return false
 	}
+	if ct.confirmed(res) {
+		return true
+	}
 	ct.tx.Receive(res)
 	return true
+}
+
+// confirmed answers a repeated refusal of an INVITE with its ACK. The machine
+// would do that too, but sleeps for seconds first, on the hop's own reader.
+func (ct *clientTx) confirmed(res *sip.Response) bool {
+	if !ct.req.IsInvite() || res.StatusCode < 300 {
+		return false
+	}
+	ct.mu.Lock()
+	again := ct.refused != nil
+	if !again {
+		ct.refused = res
+	}
+	ct.mu.Unlock()
+	if again {
+		_ = ct.to.WriteMsg(ackOf(ct.req, res))
+	}
+	return again
 }
 
 // lose fails the client transactions that were sent to pe.
