@@ -18,14 +18,20 @@ type coreProcess struct {
 	cmd    *exec.Cmd
 }
 
-// apart stops the town's own core and runs sallyport-core in its place.
-func apart(t *testing.T, ctx context.Context, town *Town) *coreProcess {
+// buildCore makes the binary, before the clock of a story runs.
+func buildCore(t *testing.T) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "sallyport-core")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "sallyport/cmd/sallyport-core")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
+	return binary
+}
+
+// apart stops the town's own core and runs sallyport-core in its place.
+func apart(t *testing.T, ctx context.Context, town *Town, binary string) *coreProcess {
+	t.Helper()
 	config := must[string](t)(town.WriteCoreConfig())
 	town.Stop("core")
 	p := &coreProcess{t: t, town: town, binary: binary, config: config}
@@ -69,8 +75,9 @@ func (p *coreProcess) kill() {
 }
 
 func TestB21KillNineOfTheCoreLosesNoSleepingPhone(t *testing.T) {
+	binary := buildCore(t)
 	at(t, PBXDomain, Config{}, func(s *scene) {
-		proc := apart(s.t, s.ctx, s.Town)
+		proc := apart(s.t, s.ctx, s.Town, binary)
 		alice, bob := s.caller("alice"), s.asleep("bob")
 		proc.kill()
 		proc.start(s.ctx)
@@ -80,8 +87,9 @@ func TestB21KillNineOfTheCoreLosesNoSleepingPhone(t *testing.T) {
 }
 
 func TestB21KillNineOfTheCoreWhileACallIsHeld(t *testing.T) {
+	binary := buildCore(t)
 	at(t, Domain, Config{}, func(s *scene) {
-		proc := apart(s.t, s.ctx, s.Town)
+		proc := apart(s.t, s.ctx, s.Town, binary)
 		alice, bob := s.caller("alice"), s.asleep("bob")
 		s.call(alice, "bob") // is lost with the core that held it
 		s.pushed(1)
