@@ -84,13 +84,13 @@ type fork struct {
 func (p *Proxy) start(st *serverTx, drop []string, targets ...target) {
 	ctx, end := context.WithCancelCause(p.ctx)
 	f := &fork{p: p, st: st, drop: drop, end: end, pending: len(targets)}
-	if !st.setFork(f) {
+	wanted := st.setFork(f)
+	if !wanted {
 		end(nil)
-		f.pending = 0
 	}
 	for _, t := range targets {
 		switch {
-		case f.pending == 0:
+		case !wanted:
 			t.drop()
 		case !p.calls.Go(func() { f.done(t.run(ctx, f)) }):
 			t.drop()
