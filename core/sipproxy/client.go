@@ -32,28 +32,46 @@ func (p *Proxy) fromClient(st *serverTx) {
 // claims to come from. Only what the PBX accepted on this very flow counts
 // (decision 4): From, or P-Preferred-Identity when From is anonymous.
 func (p *Proxy) identity(st *serverTx) (location.Binding, bool) {
-	claims := []string{}
-	if from := st.req.From(); from != nil {
-		if from.Address.Host == "anonymous.invalid" {
-			for _, h := range st.req.GetHeaders("P-Preferred-Identity") {
-				if na, err := sipmsg.ParseNameAddr(h.Value()); err == nil {
-					claims = append(claims, na.URI.AOR())
-				}
-			}
-		} else if u, err := sipmsg.ParseURI(from.Address.String()); err == nil {
-			claims = append(claims, u.AOR())
+	here := p.loc.ByFlow(st.from.flow.ID())
+	found, ok := location.Binding{}, false
+	for i, claim := range claims(st.req) {
+		b, accepted := accepts(here, claim)
+		if !accepted {
+			return location.Binding{}, false
+		}
+		if i == 0 {
+			found, ok = b, true
 		}
 	}
-	for _, b := range p.loc.ByFlow(st.from.flow.ID()) {
-		for _, claim := range claims {
-			if claim == b.AOR {
-				return b, true
-			}
-			for _, id := range b.Identities {
-				if claim == id {
-					return b, true
-				}
-			}
+	return found, ok
+}
+
+// claims are the identities that a request asks to be taken for, the one that
+// names its domain first. An anonymous From claims nothing; every
+// P-Preferred-Identity does, since the PBX will take one of them.
+func claims(req *sip.Request) (aors []string) {
+	values := []string{headerValue(req, "From")}
+	if from := req.From(); from != nil && strings.EqualFold(from.Address.Host, "anonymous.invalid") {
+		values = nil
+	}
+	for _, h := range req.GetHeaders("P-Preferred-Identity") {
+		values = append(values, h.Value())
+	}
+	for _, v := range values {
+		na, err := sipmsg.ParseNameAddr(v)
+		if err != nil {
+			return []string{""} // nobody's
+		}
+		aors = append(aors, na.URI.AOR())
+	}
+	return aors
+}
+
+// accepts finds the binding with which an identity was accepted.
+func accepts(here []location.Binding, claim string) (location.Binding, bool) {
+	for _, b := range here {
+		if claim == b.AOR || slices.Contains(b.Identities, claim) {
+			return b, true
 		}
 	}
 	return location.Binding{}, false
@@ -73,7 +91,7 @@ func (p *Proxy) forwardsOptions(st *serverTx) bool {
 // domain, or to the devices of a stand-alone domain.
 func (p *Proxy) newRequest(st *serverTx) {
 	r := p.ownRoutes(st.from, st.req)
-	if r.bad || len(r.rest) > 0 || !p.onFlow(st.from, r.tokens) {
+	if r.bad || len(r.rest) > 0 || !p.onFlow(st.from, r.ids()) {
 		p.forbid(st, "a Route that is not ours")
 		return
 	}
@@ -123,7 +141,7 @@ func (p *Proxy) outward(st *serverTx, to *peer, b location.Binding) *sip.Request
 	d := draft{from: st.req, uri: st.req.Recipient, vias: true, drop: assertedByClients}
 	d.contact, d.newCtc = withoutPush(st.req)
 	if makesDialog(st.req) {
-		d.first = p.recordRoutes(p.towardsPBX(b.Token, to.via), towardsClient(b.Token, st.from))
+		d.first = p.recordRoutes(p.towardsPBX(b.Token, to.via), towardsClient(p.seal(b.Token, headerValue(st.req, "Call-ID"), hopAddr{}, ""), st.from))
 	}
 	return d.build(p.newVia(to, st.req))
 }

@@ -16,28 +16,45 @@ type next struct {
 	routes []sip.Header
 }
 
-// resolve reads the Route set of a request inside a dialog. The token on top
-// must name an instance of the flow it comes on; From is not compared, since a
-// callee's From is whatever the PBX dialled (decision 4).
+// resolve reads the Route set of a request inside a dialog. A PBX is believed:
+// the last instance that it names is meant.
 func (p *Proxy) resolve(from *peer, req *sip.Request) next {
 	r := p.ownRoutes(from, req)
 	if from.client() {
-		if r.bad || len(r.tokens) == 0 || !p.onFlow(from, r.tokens[:1]) {
-			return next{status: 403, why: "the Route does not name this flow's instance"}
-		}
-		own, last := r.tokens[0], r.tokens[len(r.tokens)-1]
-		if last != own {
-			return next{device: last, routes: r.rest}
-		}
-		return next{domain: domainOf(own.AOR), hop: r.hop, routes: r.rest}
+		return p.resolveClient(from, req, r)
 	}
-	if len(r.tokens) > 0 {
-		return next{device: r.tokens[len(r.tokens)-1], routes: r.rest}
+	if n := len(r.own); n > 0 {
+		return next{device: r.own[n-1].id, routes: r.rest}
 	}
 	if dev, _, ok := p.loc.ByToken(req.Recipient.User); ok {
 		return next{device: dev.ID, routes: r.rest}
 	}
 	return next{status: 480, why: "no instance is named"}
+}
+
+// resolveClient believes the seal of the top value, if that names an instance
+// of the flow the request comes on. From is not compared, since a callee's From
+// is whatever the PBX dialled (decision 4).
+func (p *Proxy) resolveClient(from *peer, req *sip.Request, r route) next {
+	if r.bad || len(r.own) == 0 || !p.onFlow(from, r.ids()[:1]) {
+		return next{status: 403, why: "the Route does not name this flow's instance"}
+	}
+	top := r.own[0]
+	n := next{domain: domainOf(top.id.AOR), hop: top.hop, routes: r.rest}
+	peer := ""
+	for _, v := range r.own[1:] {
+		if v.id == top.id {
+			continue
+		}
+		if n.routes = v.here; top.way == wayClient {
+			n.device, n.routes, peer = v.id, r.rest, v.token
+		}
+		break
+	}
+	if top.way == wayClient && peer == "" || !p.holds(top.sealed, headerValue(req, "Call-ID"), peer) {
+		return next{status: 403, why: "the Route was not given for this dialog"}
+	}
+	return n
 }
 
 // dialogRequest forwards a request inside a dialog.

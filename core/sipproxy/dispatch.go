@@ -54,7 +54,7 @@ func (p *Proxy) receive(from *peer, raw []byte) {
 	}
 	switch m := m.(type) {
 	case *sip.Response:
-		if fault == nil {
+		if fault == nil && (from.client() || from.up.Trusted()) {
 			from.txs.receive(m)
 		}
 	case *sip.Request:
@@ -184,10 +184,19 @@ func (p *Proxy) cancelRequest(from *peer, req *sip.Request) {
 		return
 	}
 	if f := st.getFork(); f != nil {
-		f.cancel(headerValue(req, "Reason"))
+		f.cancel(allReasons(req))
 		return
 	}
 	st.reply(487, "")
+}
+
+// allReasons are the values of Reason headers as one (RFC 3326 §2).
+func allReasons(req *sip.Request) string {
+	var values []string
+	for _, h := range req.GetHeaders("Reason") {
+		values = append(values, strings.TrimSpace(h.Value()))
+	}
+	return strings.Join(values, ", ")
 }
 
 // ack takes an ACK to the INVITE whose failure it confirms, or else along the

@@ -108,11 +108,19 @@ func (f *fork) cancel(reason string) {
 	f.end(&over{reason: reason, elsewhere: answeredElsewhere(reason)})
 }
 
-// answeredElsewhere reads a Reason header (RFC 3326): SIP;cause=200.
-func answeredElsewhere(reason string) bool {
-	for part := range strings.SplitSeq(reason, ";") {
-		if k, v, _ := strings.Cut(strings.TrimSpace(part), "="); strings.EqualFold(k, "cause") {
-			return strings.TrimSpace(v) == "200"
+// answeredElsewhere reads Reason values (RFC 3326) for one that is
+// SIP;cause=200.
+func answeredElsewhere(reasons string) bool {
+	for value := range strings.SplitSeq(reasons, ",") {
+		protocol, params, _ := strings.Cut(value, ";")
+		if !strings.EqualFold(strings.TrimSpace(protocol), "SIP") {
+			continue
+		}
+		for param := range strings.SplitSeq(params, ";") {
+			k, v, _ := strings.Cut(param, "=")
+			if strings.EqualFold(strings.TrimSpace(k), "cause") && strings.TrimSpace(v) == "200" {
+				return true
+			}
 		}
 	}
 	return false

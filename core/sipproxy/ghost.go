@@ -33,7 +33,7 @@ func (l *leg) cancelled(o *over) {
 		return
 	}
 	g := l.p.newLeg(l.id, l.req, false)
-	g.call, g.client, g.prev, g.pbxVia, g.hop = l.call, l.client, l.prev, l.pbxVia, l.hop
+	g.call, g.client, g.from, g.fromToken, g.pbxVia, g.hop = l.call, l.client, l.from, l.fromToken, l.pbxVia, l.hop
 	g.deadline, g.last = l.deadline, l.last
 	unwatch := l.p.watch(g.id, g) // before l is unwatched: no registration falls between
 	haunts := l.p.calls.Go(func() {

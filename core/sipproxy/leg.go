@@ -24,19 +24,20 @@ import (
 //	                                        └─────────────┘ newer flow before 18x
 type leg struct {
 	// Static after creation.
-	p      *Proxy
-	id     location.DeviceID
-	req    *sip.Request // as it came
-	call   callInfo
-	dialog bool         // a request inside a dialog: no push (B27)
-	quiet  bool         // an INVITE with Replaces: no push, since nothing new rings
-	client bool         // the request came from a client, who may assert nothing
-	routes []sip.Header // Route headers that stay, inside a dialog
-	prev   hopName      // how the caller's side names us; "" for the PBX's
-	pbxVia string       // transport towards the PBX the request came from
-	hop    hopAddr      // the PBX's server that a new dialog stays with
-	trace  *trace.Call
-	place  *place // among the requests for the same device; nil for an ACK
+	p         *Proxy
+	id        location.DeviceID
+	req       *sip.Request // as it came
+	call      callInfo
+	dialog    bool         // a request inside a dialog: no push (B27)
+	quiet     bool         // an INVITE with Replaces: no push, since nothing new rings
+	client    bool         // the request came from a client, who may assert nothing
+	routes    []sip.Header // Route headers that stay, inside a dialog
+	from      *peer        // the caller's flow, in a stand-alone domain; nil for a PBX
+	fromToken string       // names the caller's instance there
+	pbxVia    string       // transport towards the PBX the request came from
+	hop       hopAddr      // the PBX's server that a new dialog stays with
+	trace     *trace.Call
+	place     *place // among the requests for the same device; nil for an ACK
 
 	// Owned by run.
 	deadline time.Time     // end of the wake window
@@ -62,7 +63,7 @@ type callInfo = wake.Call
 func (l *leg) caller(st *serverTx, b *location.Binding) {
 	l.client = st.from.client()
 	if b != nil {
-		l.prev = towardsClient(b.Token, st.from)
+		l.from, l.fromToken = st.from, b.Token
 		return
 	}
 	l.pbxVia = st.from.via

@@ -48,6 +48,8 @@ func (p *Proxy) called(from *peer, req *sip.Request) (devices []location.Device,
 		return nil, 416
 	case user == "":
 		return nil, 404
+	case p.standsAlone(u.Host):
+		return nil, 404 // its users call one another, no PBX calls them
 	case p.domains[strings.ToLower(u.Host)] != nil:
 		return p.devicesOf(u)
 	case len(user) == tokenLen && p.isOurs(from, &req.Recipient):
@@ -64,6 +66,11 @@ func (p *Proxy) called(from *peer, req *sip.Request) (devices []location.Device,
 		return nil, 404
 	}
 	return devices, 0
+}
+
+func (p *Proxy) standsAlone(domain string) bool {
+	dom := p.domains[strings.ToLower(domain)]
+	return dom != nil && dom.Registrar != nil
 }
 
 // devicesOf looks up the AOR of a domain of ours. A PBX knows its users better
@@ -214,14 +221,21 @@ func (p *Proxy) toClient(l *leg, to *peer) (*sip.Request, bool) {
 		}
 		d.uri = contact
 		if makesDialog(l.req) {
-			prev := p.towardsPBX(b.Token, l.pbxVia)
-			if l.prev.uri != "" {
-				prev = l.prev
-			}
-			d.first = p.recordRoutes(towardsClient(p.seal(b.Token, l.hop), to), prev)
+			d.first = p.legRoutes(l, to, b.Token)
 		}
 	}
 	return d.build(p.newVia(to, l.req)), true
+}
+
+// legRoutes are the Record-Route values of a request that opens a dialog with a
+// device: the device's side, and the PBX's or the calling client's.
+func (p *Proxy) legRoutes(l *leg, to *peer, token string) []sip.Header {
+	callID := headerValue(l.req, "Call-ID")
+	if l.from == nil {
+		return p.recordRoutes(towardsClient(p.seal(token, callID, l.hop, ""), to), p.towardsPBX(token, l.pbxVia))
+	}
+	return p.recordRoutes(towardsClient(p.seal(token, callID, hopAddr{}, l.fromToken), to),
+		towardsClient(p.seal(l.fromToken, callID, hopAddr{}, token), l.from))
 }
 
 // isOwnURI says whether a Request-URI is a contact of ours.

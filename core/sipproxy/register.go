@@ -69,7 +69,7 @@ func (p *Proxy) readRegister(st *serverTx) (reg *registration, status int, reaso
 	if reg.dom == nil {
 		return nil, 404, "Domain Not Served Here"
 	}
-	if r := p.ownRoutes(st.from, st.req); r.bad || len(r.rest) > 0 || !p.onFlow(st.from, r.tokens) {
+	if r := p.ownRoutes(st.from, st.req); r.bad || len(r.rest) > 0 || !p.onFlow(st.from, r.ids()) {
 		return nil, 403, "Route Not Allowed"
 	}
 	contacts, fault := sipmsg.Contacts(st.req)

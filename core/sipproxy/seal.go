@@ -8,58 +8,98 @@ import (
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
-
-	"sallyport/core/sipmsg"
 )
 
-// A dialog that a PBX opened stays with the server of the PBX that opened it,
-// where that is not the domain's upstream: its address is sealed into the
-// token of the Record-Route value that the client sends back (decision 10).
-// The seal is ours, so a client can only return what we gave it.
+// What a client sends back in a Route header decides where its requests inside
+// a dialog go, past the checks of requests outside one. So the value that it
+// got in Record-Route is sealed: it holds for one dialog, by its Call-ID, and
+// for one way on: the domain's PBX, one server of it that the dialog stays with
+// (decision 10), or the one instance at the other end. A client can only return
+// what we gave it, for what we gave it.
 
 const (
-	sealMAC = 8  // characters, 40 bits: a forgery has to be tried on a live core
+	sealMAC = 10 // characters, 50 bits: a forgery has to be tried on a live core
 	sealV4  = 10 // characters of 4 address and 2 port bytes
 	sealV6  = 29 // of 16 and 2
 )
 
-// seal returns the user part for an instance's token and a next hop. The zero
-// hop needs none.
-func (p *Proxy) seal(token string, hop hopAddr) string {
-	if !hop.addr.IsValid() {
-		return token
-	}
-	raw := binary.BigEndian.AppendUint16(hop.addr.Addr().AsSlice(), hop.addr.Port())
-	body := token + hop.kind() + tokenText.EncodeToString(raw)
-	return body + p.sealOf(0, body)
+// The ways on.
+const (
+	wayPBX    = 'p' // the domain's upstream
+	wayTCP    = 't' // a server of the PBX, over TCP
+	wayUDP    = 'u' // the same over UDP
+	wayClient = 'c' // the instance that the next value names
+)
+
+// A sealed is a user part of ours, taken apart. way is 0 in a plain token.
+type sealed struct {
+	token string
+	way   byte
+	hop   hopAddr
+	body  string // all but mac
+	mac   string
 }
 
-func (p *Proxy) sealOf(key int, body string) string {
+// seal returns the user part that names an instance in the dialogs of a
+// Call-ID. With a hop they stay with that server, with a peer, which is a
+// token, they lead to that instance.
+func (p *Proxy) seal(token, callID string, hop hopAddr, peer string) string {
+	way, addr := string(wayPBX), ""
+	switch {
+	case peer != "":
+		way = string(wayClient)
+	case hop.addr.IsValid():
+		way = hop.way()
+		addr = tokenText.EncodeToString(binary.BigEndian.AppendUint16(hop.addr.Addr().AsSlice(), hop.addr.Port()))
+	}
+	body := token + way + addr
+	return body + p.sealOf(0, body, callID, peer)
+}
+
+func (p *Proxy) sealOf(key int, body, callID, peer string) string {
 	mac := hmac.New(sha256.New, p.cfg.TokenKeys[key])
-	mac.Write([]byte("next hop\x00" + body))
+	for _, s := range []string{"dialog", body, callID, peer} {
+		mac.Write([]byte(s))
+		mac.Write([]byte{0})
+	}
 	return tokenText.EncodeToString(mac.Sum(nil))[:sealMAC]
 }
 
-// unseal takes a user part apart. A seal that is not ours is no token at all.
-func (p *Proxy) unseal(user string) (token string, hop hopAddr, ok bool) {
-	n := len(user) - tokenLen - 1 - sealMAC
-	if n != sealV4 && n != sealV6 {
-		return user, hopAddr{}, len(user) == tokenLen
+// unseal takes a user part apart, without a word on whether its seal holds.
+func unseal(user string) (s sealed, ok bool) {
+	if len(user) == tokenLen {
+		return sealed{token: user}, true
 	}
-	body, mac := user[:len(user)-sealMAC], user[len(user)-sealMAC:]
-	for key := range p.cfg.TokenKeys {
-		if !hmac.Equal([]byte(mac), []byte(p.sealOf(key, body))) {
-			continue
-		}
-		raw, err := tokenText.DecodeString(body[tokenLen+1:])
-		if err != nil || len(raw) < 6 {
-			return "", hopAddr{}, false
+	n := len(user) - tokenLen - 1 - sealMAC
+	if n < 0 {
+		return sealed{}, false
+	}
+	s = sealed{token: user[:tokenLen], way: user[tokenLen], body: user[:len(user)-sealMAC], mac: user[len(user)-sealMAC:]}
+	switch s.way {
+	case wayPBX, wayClient:
+		return s, n == 0
+	case wayTCP, wayUDP:
+		raw, err := tokenText.DecodeString(s.body[tokenLen+1:])
+		if err != nil || n != sealV4 && n != sealV6 {
+			return sealed{}, false
 		}
 		addr, _ := netip.AddrFromSlice(raw[:len(raw)-2])
 		port := binary.BigEndian.Uint16(raw[len(raw)-2:])
-		return body[:tokenLen], hopAddr{addr: netip.AddrPortFrom(addr, port), udp: body[tokenLen] == 'u'}, true
+		s.hop = hopAddr{addr: netip.AddrPortFrom(addr, port), udp: s.way == wayUDP}
+		return s, addr.IsValid()
 	}
-	return "", hopAddr{}, false
+	return sealed{}, false
+}
+
+// holds says whether we sealed s for the dialogs of a Call-ID, with the newest
+// key or the one before.
+func (p *Proxy) holds(s sealed, callID, peer string) bool {
+	for key := range p.cfg.TokenKeys {
+		if s.way != 0 && hmac.Equal([]byte(s.mac), []byte(p.sealOf(key, s.body, callID, peer))) {
+			return true
+		}
+	}
+	return false
 }
 
 // hopAddr is a PBX server a dialog stays with; zero for the domain's upstream.
@@ -68,11 +108,11 @@ type hopAddr struct {
 	udp  bool
 }
 
-func (h hopAddr) kind() string {
+func (h hopAddr) way() string {
 	if h.udp {
-		return "u"
+		return string(wayUDP)
 	}
-	return "t"
+	return string(wayTCP)
 }
 
 // String is the hop as core/upstream dials it.
@@ -83,31 +123,23 @@ func (h hopAddr) String() string {
 	return "tcp:" + h.addr.String()
 }
 
-// hopOf finds the server a new dialog stays with: the one in the top
-// Record-Route value, or in Contact, if it is a trusted address that is not
-// the upstream's own. A name is not resolved.
+// hopOf is the server that a dialog which comes from the PBX stays with: the
+// one that sent the request, where that is not the domain's upstream. Only its
+// own word counts, the top Via: what Record-Route and Contact say may be the
+// far caller's.
 func (p *Proxy) hopOf(req *sip.Request, from *peer, domain string) hopAddr {
-	value := headerValue(req, "Record-Route")
-	if value == "" {
-		value = headerValue(req, "Contact")
-	}
-	na, err := sipmsg.ParseNameAddr(value)
-	if err != nil {
+	via := req.Via()
+	if via == nil {
 		return hopAddr{}
 	}
-	addr, err := netip.ParseAddr(strings.Trim(na.URI.Host, "[]"))
-	if err != nil || !p.up.Trusted(addr) {
-		return hopAddr{}
-	}
-	port := na.URI.Port
+	port := via.Port
 	if port == 0 {
 		port = 5060
 	}
-	transport, named := na.URI.Params.Get("transport")
-	if !named {
-		transport = from.via
+	hop := hopAddr{
+		addr: netip.AddrPortFrom(from.remote().Addr().Unmap(), uint16(port)),
+		udp:  strings.EqualFold(from.via, "UDP"),
 	}
-	hop := hopAddr{addr: netip.AddrPortFrom(addr.Unmap(), uint16(port)), udp: strings.EqualFold(transport, "udp")}
 	if up := p.livePBX(domain); up != nil && up.remote() == hop.addr {
 		return hopAddr{}
 	}

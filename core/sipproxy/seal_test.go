@@ -6,35 +6,46 @@ import (
 	"testing"
 )
 
-func TestASealedHopComesBackAndAForgedOneDoesNot(t *testing.T) {
+func TestASealHoldsForItsDialogAndItsWayAlone(t *testing.T) {
 	p := New(Config{TokenKeys: [][]byte{[]byte("new"), []byte("old")}, Advertise: advertise}, Deps{})
-	token := p.token("sip:alice@example.com", aliceURN, 1)
-	for _, hop := range []hopAddr{
-		{addr: netip.MustParseAddrPort("10.0.0.9:5070")},
-		{addr: netip.MustParseAddrPort("[2001:db8::1]:5060"), udp: true},
-		{},
-	} {
-		user := p.seal(token, hop)
-		if len(user) > 70 || strings.ToLower(user) != user {
-			t.Errorf("user part %q", user)
-		}
-		got, back, ok := p.unseal(user)
-		if !ok || got != token || back != hop {
-			t.Errorf("%v came back as %v, %v", hop, back, ok)
-		}
-	}
-	user := p.seal(token, hopAddr{addr: netip.MustParseAddrPort("10.0.0.9:5070")})
-	for i := range user {
-		forged := user[:i] + "7" + user[i+1:]
-		if forged == user {
-			continue
-		}
-		if _, hop, ok := p.unseal(forged); ok || hop.addr.IsValid() {
-			t.Errorf("character %d changed and the seal held", i)
-		}
-	}
 	old := New(Config{TokenKeys: [][]byte{[]byte("old")}, Advertise: advertise}, Deps{})
-	if _, hop, ok := p.unseal(old.seal(token, hopAddr{addr: netip.MustParseAddrPort("10.0.0.9:5070")})); !ok || !hop.addr.IsValid() {
-		t.Error("a seal of the previous key is not known any more")
+	token, peer := p.token("sip:alice@example.com", aliceURN, 1), p.token("sip:bob@example.com", aliceURN, 1)
+	for name, c := range map[string]struct {
+		hop  hopAddr
+		peer string
+	}{
+		"the upstream":     {},
+		"a server, TCP":    {hop: hopAddr{addr: netip.MustParseAddrPort("10.0.0.9:5070")}},
+		"a server, UDP":    {hop: hopAddr{addr: netip.MustParseAddrPort("[2001:db8::1]:5060"), udp: true}},
+		"another instance": {peer: peer},
+	} {
+		t.Run(name, func(t *testing.T) {
+			user := p.seal(token, "call-1", c.hop, c.peer)
+			if len("sip:"+user+"@"+public+";transport=tls") > 128 || strings.ToLower(user) != user {
+				t.Errorf("user part %q", user)
+			}
+			s, ok := unseal(user)
+			if !ok || s.token != token || s.hop != c.hop || !p.holds(s, "call-1", c.peer) {
+				t.Fatalf("came back as %+v, %v", s, ok)
+			}
+			if p.holds(s, "call-2", c.peer) {
+				t.Error("holds for another call")
+			}
+			if p.holds(s, "call-1", token) {
+				t.Error("holds for another peer")
+			}
+			for i := range user {
+				forged := user[:i] + "7" + user[i+1:]
+				if f, ok := unseal(forged); forged != user && ok && p.holds(f, "call-1", c.peer) {
+					t.Errorf("character %d changed and the seal held", i)
+				}
+			}
+			if s, ok := unseal(old.seal(token, "call-1", c.hop, c.peer)); !ok || !p.holds(s, "call-1", c.peer) {
+				t.Error("a seal of the previous key is not known any more")
+			}
+		})
+	}
+	if s, ok := unseal(token); !ok || s.token != token || p.holds(s, "call-1", "") {
+		t.Errorf("a plain token is taken for %+v, %v", s, ok)
 	}
 }

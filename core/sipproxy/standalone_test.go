@@ -47,7 +47,7 @@ func (ph *phone) joins(n int) {
 // talk has alice call bob, and returns how each side's requests look then.
 func talk(t *testing.T, alice, bob *phone) (fromAlice, fromBob func(method string) []string) {
 	t.Helper()
-	alice.say(alice.dials("sip:bob@demo.example", "talk", "P-Asserted-Identity: <sip:boss@demo.example>", "P-Preferred-Identity: <sip:a@demo.example>")...)
+	alice.say(alice.dials("sip:bob@demo.example", "talk", "P-Asserted-Identity: <sip:boss@demo.example>", "P-Preferred-Identity: <sip:alice@demo.example>")...)
 	alice.hears("SIP/2.0 100")
 	inv := bob.rings("talk")
 	if strings.Contains(inv, "pn-") || first(inv, "P-Asserted-Identity") != "" || first(inv, "P-Preferred-Identity") != "" {

@@ -35,7 +35,10 @@ func TestB6_B9_ASleepingPhoneIsWokenAndRings(t *testing.T) {
 		}
 		uriT := map[string]string{"tls": "tls", "wss": "ws"}[ph.transport]
 		rr := strings.Join(header(inv, "Record-Route"), "\n")
-		want := "<sip:" + w.token(ph) + "@" + public + ";transport=" + uriT + ";lr>\n<sip:" + w.token(ph) + "@" + advertise +
+		if !strings.HasPrefix(sealedIn(inv), w.token(ph)) {
+			t.Errorf("Record-Route %q does not name the instance", rr)
+		}
+		want := "<sip:" + sealedIn(inv) + "@" + public + ";transport=" + uriT + ";lr>\n<sip:" + w.token(ph) + "@" + advertise +
 			";transport=tcp;lr>\n<sip:10.0.0.9;lr>"
 		if rr != want {
 			t.Errorf("Record-Route\n%s, want\n%s", rr, want)

@@ -89,14 +89,28 @@ func towardsClient(token string, pe *peer) hopName {
 
 // route is what the Route headers of a request say about us.
 type route struct {
-	tokens []location.DeviceID // instances named by our own values, in order
-	hop    hopAddr             // sealed in the first of them
-	bad    bool                // a value names our host with a token that is not ours
-	bare   bool                // a value names us without a token: an outbound proxy setting
-	rest   []sip.Header        // what follows our own values
+	own  []ownValue   // values that name an instance, in order
+	bad  bool         // a value names our host with a token that is not ours
+	rest []sip.Header // what follows our own values
 }
 
-// ownRoutes takes our own values off the top of the Route set (RFC 3261 §16.4).
+// ownValue is a Route value of ours.
+type ownValue struct {
+	id location.DeviceID
+	sealed
+	here []sip.Header // this value and all that follow
+}
+
+// ids are the instances that are named.
+func (r route) ids() (ids []location.DeviceID) {
+	for _, v := range r.own {
+		ids = append(ids, v.id)
+	}
+	return ids
+}
+
+// ownRoutes takes our own values off the top of the Route set (RFC 3261
+// §16.4). One without a user part is an outbound proxy setting, and says nothing.
 func (p *Proxy) ownRoutes(from *peer, req *sip.Request) route {
 	var r route
 	hs := req.GetHeaders("Route")
@@ -106,14 +120,9 @@ func (p *Proxy) ownRoutes(from *peer, req *sip.Request) route {
 			r.rest = hs[i:]
 			return r
 		}
-		user := addr.User
-		if user != "" {
-			token, hop, _ := p.unseal(user)
-			if dev, _, ok := p.loc.ByToken(token); ok {
-				if len(r.tokens) == 0 {
-					r.hop = hop
-				}
-				r.tokens = append(r.tokens, dev.ID)
+		if s, ok := unseal(addr.User); ok {
+			if dev, _, known := p.loc.ByToken(s.token); known {
+				r.own = append(r.own, ownValue{id: dev.ID, sealed: s, here: hs[i:]})
 				continue
 			}
 		}
@@ -121,11 +130,7 @@ func (p *Proxy) ownRoutes(from *peer, req *sip.Request) route {
 			r.rest = hs[i:]
 			return r
 		}
-		if user == "" {
-			r.bare = true
-		} else {
-			r.bad = true
-		}
+		r.bad = r.bad || addr.User != ""
 	}
 	return r
 }
