@@ -90,11 +90,29 @@ func (pe *peer) WriteMsg(m sip.Message) error {
 	if pe.flow != nil {
 		return pe.flow.Send([]byte(b.String()))
 	}
+	if res, ok := m.(*sip.Response); ok && pe.elsewhere(res) {
+		return pe.again(res)
+	}
 	err := pe.up.Send([]byte(b.String()))
 	if res, ok := m.(*sip.Response); ok && err != nil && pe.again != nil {
 		return pe.again(res)
 	}
 	return err
+}
+
+// elsewhere says whether a response over UDP has to go to another port than
+// the request came from: to that of the top Via, unless that asks for rport
+// (RFC 3261 §18.2.2, RFC 3581 §4).
+func (pe *peer) elsewhere(res *sip.Response) bool {
+	via := res.Via()
+	if pe.via != "UDP" || pe.again == nil || via == nil || via.Params.Has("rport") {
+		return false
+	}
+	port := via.Port
+	if port == 0 {
+		port = 5060
+	}
+	return port != int(pe.up.Remote().Port())
 }
 
 // LocalAddr implements sip.Connection; nothing reads it.

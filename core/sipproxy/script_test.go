@@ -24,6 +24,8 @@ type script struct {
 	flow  *tunnel.Flow // of a client
 	conn  net.Conn     // of the PBX
 	ended string
+
+	answer func(string) // instead of keeping what is heard
 }
 
 func newScript(t testing.TB, name string, send func(string) error) *script {
@@ -41,6 +43,10 @@ func (s *script) connected(c net.Conn) {
 }
 
 func (s *script) hear(m string) {
+	if s.answer != nil {
+		s.answer(m)
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.heard = append(s.heard, m)

@@ -39,7 +39,7 @@ const (
 type town struct {
 	t       testing.TB
 	cfg     Config
-	store   *location.Memory // outlives the core
+	store   location.Store   // outlives the core
 	edge    *tunnel.Acceptor // outlives the core
 	pipes   *pipeListener
 	pushes  *pusher

@@ -22,6 +22,7 @@ var errFlowGone = errors.New("the flow is gone")
 type txTable struct {
 	mu     sync.Mutex
 	server map[string]*serverTx // by serverKey; guarded by mu
+	size   int                  // of the requests in server, in bytes; guarded by mu
 	client map[string]*clientTx // by branch and method; guarded by mu
 }
 
@@ -48,8 +49,28 @@ func clientKey(branch string, method sip.RequestMethod) string {
 	return branch + "|" + string(method)
 }
 
-// maxPending bounds the requests of one client that wait for an answer.
-const maxPending = 256
+// Bounds of the requests of one client whose transactions have not ended. A
+// client that has not registered yet has little to ask.
+const (
+	maxPending         = 256
+	maxPendingSize     = 1 << 20 // bytes
+	maxPendingStranger = 128 << 10
+	requestOverhead    = 4 << 10 // what a request without body is counted as
+)
+
+// takes says whether a hop may have one more request of that size pending.
+// Called with its table's mu held. A PBX is not limited here.
+func (p *Proxy) takes(from *peer, size int) bool {
+	t := from.txs
+	if !from.client() || len(t.server) == 0 {
+		return true
+	}
+	limit := maxPendingSize
+	if t.size+size > maxPendingStranger && len(p.loc.ByFlow(from.flow.ID())) == 0 {
+		limit = maxPendingStranger
+	}
+	return len(t.server) < maxPending && t.size+size <= limit
+}
 
 // tryingAfter is when a request other than INVITE gets a 100: the time by
 // which its sender's Timer E has reached T2 (RFC 4320 §4.1). answerWithin is
@@ -85,7 +106,8 @@ func (p *Proxy) accept(from *peer, req *sip.Request) *serverTx {
 		_ = old.tx.Receive(req) // a retransmission: the machine repeats its answer
 		return nil
 	}
-	if from.client() && len(t.server) >= maxPending {
+	size := len(req.Body()) + requestOverhead
+	if !p.takes(from, size) {
 		t.mu.Unlock()
 		_ = from.WriteMsg(sipmsg.Response(req, 503, ""))
 		return nil
@@ -95,14 +117,18 @@ func (p *Proxy) accept(from *peer, req *sip.Request) *serverTx {
 	if t.server == nil {
 		t.server = make(map[string]*serverTx)
 	}
-	t.server[key] = st
-	t.mu.Unlock()
+	// Ready before anybody else can find it: another connection of the PBX may
+	// bring the same request.
 	if err := st.tx.Init(); err != nil {
 		p.log.Debug("server transaction not started", "err", err)
 	}
+	t.server[key] = st
+	t.size += size
+	t.mu.Unlock()
 	st.tx.OnTerminate(func(key string, _ error) {
 		t.mu.Lock()
 		delete(t.server, key)
+		t.size -= size
 		if len(t.server) == 0 {
 			t.server = nil
 		}
@@ -187,132 +213,6 @@ func (st *serverTx) setFork(f *fork) bool {
 
 func (st *serverTx) getFork() *fork { st.mu.Lock(); defer st.mu.Unlock(); return st.fork }
 
-// A clientTx is a request we sent and its listener.
-type clientTx struct {
-	tx  *sip.ClientTx
-	req *sip.Request
-	to  *peer
-
-	mu      sync.Mutex
-	ends    error         // why it failed, when no response did; guarded by mu
-	refused *sip.Response // an INVITE's final response, if no 2xx; guarded by mu
-}
-
-// request sends req to a hop in a client transaction of its own. Each
-// response, in order, and at the end one error (nil when a final response
-// came) go to the listener, on a goroutine of the transaction; but a repeated
-// 2xx to an INVITE comes on the hop's.
-func (p *Proxy) request(to *peer, req *sip.Request, hear func(*sip.Response), end func(error)) (*clientTx, error) {
-	branch, _ := req.Via().Params.Get("branch")
-	key := clientKey(branch, req.Method)
-	ct := &clientTx{req: req, to: to}
-	ct.tx = sip.NewClientTx(key, req, to, p.quiet)
-	t := to.txs
-	t.mu.Lock()
-	if to.isGone() {
-		t.mu.Unlock()
-		return nil, errFlowGone
-	}
-	if t.client == nil {
-		t.client = make(map[string]*clientTx)
-	}
-	t.client[key] = ct
-	t.mu.Unlock()
-	drop := func() {
-		t.mu.Lock()
-		delete(t.client, key)
-		if len(t.client) == 0 {
-			t.client = nil
-		}
-		t.mu.Unlock()
-	}
-	ct.tx.OnRetransmission(func(res *sip.Response) { hear(res) }) // of a 2xx to INVITE (RFC 6026 §7.2)
-	if err := ct.tx.Init(); err != nil {
-		drop()
-		ct.tx.Terminate()
-		return nil, fmt.Errorf("send %s: %w", req.Method, err)
-	}
-	p.txs.Go(func() {
-		defer drop()
-		ct.listen(hear, end)
-	})
-	return ct, nil
-}
-
-func (ct *clientTx) listen(hear func(*sip.Response), end func(error)) {
-	final := false
-	for {
-		select {
-		case res := <-ct.tx.Responses():
-			hear(res)
-			final = final || res.StatusCode >= 200
-		case <-ct.tx.Done():
-			var err error
-			if !final {
-				if err = ct.failure(); err == nil {
-					err = ct.tx.Err()
-				}
-				if err == nil {
-					err = sip.ErrTransactionTerminated
-				}
-			}
-			end(err)
-			return
-		}
-	}
-}
-
-// fail ends the transaction with a transport error.
-func (ct *clientTx) fail(err error) {
-	ct.mu.Lock()
-	if ct.ends == nil {
-		ct.ends = err
-	}
-	ct.mu.Unlock()
-	ct.tx.Terminate()
-}
-
-func (ct *clientTx) failure() error { ct.mu.Lock(); defer ct.mu.Unlock(); return ct.ends }
-
-// receive hands a response to the transaction it answers, and says whether
-// there is one. A stray response is nobody's and is not forwarded (RFC 6026 §7.3).
-func (t *txTable) receive(res *sip.Response) bool {
-	via, cseq := res.Via(), res.CSeq()
-	if via == nil || cseq == nil {
-		return false
-	}
-	branch, _ := via.Params.Get("branch")
-	t.mu.Lock()
-	ct := t.client[clientKey(branch, cseq.MethodName)]
-	t.mu.Unlock()
-	if ct == nil {
-		return false
-	}
-	if ct.confirmed(res) {
-		return true
-	}
-	ct.tx.Receive(res)
-	return true
-}
-
-// confirmed answers a repeated refusal of an INVITE with its ACK. The machine
-// would do that too, but sleeps for seconds first, on the hop's own reader.
-func (ct *clientTx) confirmed(res *sip.Response) bool {
-	if !ct.req.IsInvite() || res.StatusCode < 300 {
-		return false
-	}
-	ct.mu.Lock()
-	again := ct.refused != nil
-	if !again {
-		ct.refused = res
-	}
-	ct.mu.Unlock()
-	if again {
-		_ = ct.to.WriteMsg(ackOf(ct.req, res))
-	}
-	return again
-}
-
 // lose fails the client transactions that were sent to pe.
 func (t *txTable) lose(pe *peer) {
 	t.mu.Lock()
@@ -362,8 +262,6 @@ func random(n int) string {
 	}
 	return string(buf)
 }
-
-func newTag() string { return random(12) }
 
 // shortHash folds s into six characters, for the loop check in our branch.
 func shortHash(sum [32]byte) string {
