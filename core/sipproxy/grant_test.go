@@ -3,7 +3,6 @@ package sipproxy
 import (
 	"strings"
 	"testing"
-	"time"
 )
 
 // What a registrar's word may change, whose word it is, and when it counts.
@@ -87,5 +86,3 @@ func TestD10_NoServiceRouteOfThePBXReachesAClient(t *testing.T) {
 		}
 	})
 }
-
-var _ = time.Second

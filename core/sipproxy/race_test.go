@@ -232,7 +232,7 @@ func TestR6_AForbiddenRegisterEndsTheWaitNow(t *testing.T) {
 		start := time.Now()
 		c := w.calls("call-1")
 		for _, ph := range phones {
-			ph.connects().say(ph.register()...)
+			ph.connects().say(ph.register(credentials)...)
 			w.pbx.say(reply(w.pbx.hearsOf(ph.callID, "REGISTER"), 403)...)
 			ph.hears("SIP/2.0 403")
 		}

@@ -69,6 +69,11 @@ func (p *Proxy) readRegister(st *serverTx) (reg *registration, status int, reaso
 	if reg.dom == nil {
 		return nil, 404, "Domain Not Served Here"
 	}
+	// The registrar binds To, but it is the Request-URI that says which
+	// registrar is asked (RFC 3261 §10.2): a foreign one has no say here.
+	if !strings.EqualFold(st.req.Recipient.Host, to.URI.Host) {
+		return nil, 404, "Request-URI Is Not The Domain Of To"
+	}
 	if r := p.ownRoutes(st.from, st.req); r.bad || len(r.rest) > 0 || !p.onFlow(st.from, r.ids()) {
 		return nil, 403, "Route Not Allowed"
 	}

@@ -2,6 +2,7 @@ package sipproxy
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,10 +29,35 @@ func (p *Proxy) registerAnswered(reg *registration, res *sip.Response) {
 	default:
 		p.m.registers.WithLabelValues("refused").Inc()
 		reg.st.respond(reg.st.back(res))
-		if !reg.fetch && !reg.star {
+		if p.refusedForGood(reg, res.StatusCode) {
 			p.waker.Refused(reg.id.String())
 		}
 	}
+}
+
+// refusedForGood says whether a refusal is the PBX's last word on the device
+// itself, so that nobody need wait for it any longer (R6). Anybody may send a
+// REGISTER that is refused, and a PBX in trouble refuses everybody: it counts
+// only if it forbids the user, or does not know it, and answers credentials
+// that came with the very tokens by which the device is woken.
+func (p *Proxy) refusedForGood(reg *registration, status int) bool {
+	if status != 403 && status != 404 || len(authorizations(reg.st.req)) == 0 {
+		return false
+	}
+	dev, _ := p.loc.Device(reg.id)
+	if len(dev.Tokens) == 0 || len(dev.Tokens) != len(reg.tokens) {
+		return false
+	}
+	for i := range dev.Tokens {
+		if !slices.ContainsFunc(reg.tokens, func(t location.Token) bool { return sameToken(&t, &dev.Tokens[i]) }) {
+			return false
+		}
+	}
+	return true
+}
+
+func sameToken(a, b *location.Token) bool {
+	return a.Provider == b.Provider && a.Kind == b.Kind && a.App == b.App && a.Value == b.Value
 }
 
 // granted learns from a 2xx what the PBX now holds. False means that it could
@@ -143,12 +169,14 @@ func associated(res *sip.Response) (ids []string) {
 }
 
 // accepted answers the client with 2xx and then, in this order, frees who
-// waits for it: the INVITE that was held follows the 2xx on the same flow.
+// waits for it: the INVITE that was held follows the 2xx on the same flow. A
+// route of the PBX's for the client's requests stays here, as its Path does:
+// the only way of a client is through us (decision 10).
 func (p *Proxy) accepted(reg *registration, res *sip.Response) {
 	st := reg.st
 	out := sipmsg.Response(st.req, 200, "OK")
 	if res != nil {
-		out = st.back(res, "Contact", "Expires", "Feature-Caps", "Path", "Flow-Timer", "Require")
+		out = st.back(res, "Contact", "Expires", "Feature-Caps", "Path", "Service-Route", "Flow-Timer", "Require")
 	}
 	appendAll(out, p.boundContacts(reg, res))
 	if reg.push.Query || p.supports(reg.push.Provider) && reg.expires > 0 {
