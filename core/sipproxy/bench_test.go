@@ -52,6 +52,7 @@ type ear chan string
 func (e ear) Message(f *tunnel.Flow, p []byte)              { f.Consumed(len(p)); e <- string(p) }
 func (e ear) Event(*tunnel.Flow, tunnel.Event)              {}
 func (e ear) Closed(*tunnel.Flow, tunnel.CloseCode, string) {}
+
 func (w *town) listener(b *testing.B, n int, e ear) *tunnel.Flow {
 	b.Helper()
 	var id [16]byte

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -233,14 +235,7 @@ func (t *txTable) lose(pe *peer) {
 // still waits for an answer gets 503.
 func (t *txTable) closeAll() {
 	t.mu.Lock()
-	var server []*serverTx
-	for _, st := range t.server {
-		server = append(server, st)
-	}
-	var client []*clientTx
-	for _, ct := range t.client {
-		client = append(client, ct)
-	}
+	server, client := slices.Collect(maps.Values(t.server)), slices.Collect(maps.Values(t.client))
 	t.mu.Unlock()
 	for _, st := range server {
 		st.reply(503, "") // whatever has no answer yet
