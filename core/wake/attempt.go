@@ -221,8 +221,11 @@ func (w *Waker) newRun(d Device, c push.Call, owner *waiter) *run {
 		r.provider = d.Tokens[0].Provider
 	}
 	// Providers are reached by HTTP, and whichever it is, its request tells
-	// when it has been written: from there on, nothing takes it back.
+	// when it is being written: from there on, nothing takes it back. The head
+	// counts already, since word of the body's end may come later than the
+	// provider has it.
 	r.ctx, r.cancel = context.WithCancel(httptrace.WithClientTrace(w.ctx, &httptrace.ClientTrace{
+		WroteHeaders: func() { r.written.Store(true) },
 		WroteRequest: func(i httptrace.WroteRequestInfo) {
 			if i.Err == nil {
 				r.written.Store(true)
