@@ -135,3 +135,20 @@ func TestB20AfterAn18xTheBranchStays(t *testing.T) {
 		ok(s.t, call.Answered(s.ctx))
 	})
 }
+
+func TestAPhoneThatSaysNothingToAnInviteIsSilentAndPushed(t *testing.T) {
+	quiet := Config{Core: func(c *core.Config) { c.Wake.CallPushInForeground = false }}
+	everywhere(t, quiet, func(s *scene) {
+		alice, old := s.caller("alice"), s.online("bob")
+		call := s.call(alice, "bob")
+		s.rings(old)
+		s.pushed(1) // after 2 s without a word
+		if c, _ := s.client(old); c.State != "silent" {
+			s.t.Errorf("bob is %s, want silent", c.State)
+		}
+		bob := s.again(old, "bob")
+		s.registers(bob, "bob")
+		s.talks(bob, call)
+		s.onlyPushes(1)
+	})
+}

@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -151,5 +153,76 @@ func TestB30APhoneWithoutATokenIsGoneAfterTheGrace(t *testing.T) {
 		}
 		s.until("bob is gone", func() bool { c, _ := s.client(bob); return c.State == "gone" })
 		s.ends(s.call(alice, "bob"), 480)
+	})
+}
+
+func TestB1EachDialectOfPushParametersIsUnderstood(t *testing.T) {
+	dialects := map[string]struct {
+		push  func(s *scene) phone.Push
+		kinds []string
+	}{
+		"Linphone":          {func(s *scene) phone.Push { return s.PushOf("bob") }, []string{"voip", "alert"}},
+		"Linphone, escaped": {func(s *scene) phone.Push { return s.PushOf("bob").Escaped() }, []string{"voip", "alert"}},
+		"RFC 8599 with a VoIP app": {func(s *scene) phone.Push {
+			return phone.RFC8599("apns", s.TeamID+"."+App+".voip", Token("bob", "voip"))
+		}, []string{"voip"}},
+	}
+	for name, d := range dialects {
+		t.Run(name, func(t *testing.T) {
+			at(t, PBXDomain, Config{}, func(s *scene) {
+				alice, bob := s.caller("alice"), s.new("bob")
+				s.registersAs(bob, phone.Registration{Push: d.push(s), RegID: 1})
+				for _, contact := range s.PBX.Contacts("bob") {
+					if strings.Contains(contact, "pn-") {
+						s.t.Errorf("the PBX was told of push: %s", contact)
+					}
+				}
+				c, _ := s.client(bob)
+				var kinds []string
+				for _, token := range c.Tokens {
+					kinds = append(kinds, token.Kind)
+				}
+				if !slices.Equal(kinds, d.kinds) {
+					s.t.Errorf("tokens %+v, want %v", c.Tokens, d.kinds)
+				}
+				s.sleeps(bob)
+				s.call(alice, "bob")
+				if p := s.pushed(1); p.Event != "call" || p.Token != Token("bob", "voip") || p.Topic != App+".voip" {
+					s.t.Errorf("pushed %+v", p)
+				}
+			})
+		})
+	}
+}
+
+func TestB2NobodyButThePBXIsHeardInside(t *testing.T) {
+	strict := Config{Core: func(c *core.Config) { c.SIP.Trusted = []string{"192.0.2.0/24"} }}
+	at(t, PBXDomain, strict, func(s *scene) {
+		bob := s.online("bob")
+		stranger := s.new("carol", func(c *phone.Config) {
+			c.Transport, c.Addr, c.Public, c.TLS = phone.TCP, s.CoreSIP, "", nil
+		})
+		ok(s.t, stranger.Connect(s.ctx))
+		for _, method := range []string{"INVITE", "OPTIONS", "REGISTER", "MESSAGE"} {
+			ok(s.t, stranger.Connect(s.ctx))
+			if _, err := stranger.Do(s.ctx, stranger.Request(method, s.uri("bob"))); phone.Status(err) != 403 {
+				s.t.Errorf("%s answered %v, want 403", method, err)
+			}
+		}
+		s.heard(bob, "INVITE", 0)
+		s.onlyPushes(0)
+	})
+}
+
+func TestB29ASleepingPhoneOutlivesItsRegistration(t *testing.T) {
+	everywhere(t, Config{}, func(s *scene) {
+		alice, bob := s.caller("alice"), s.new("bob")
+		s.registersAs(bob, phone.Registration{Push: s.PushOf("bob"), RegID: 1, Expires: time.Second})
+		s.sleeps(bob)
+		s.until("the registration is over", func() bool {
+			c, _ := s.client(bob)
+			return c.Expires == nil || time.Now().After(c.Expires.Add(100*time.Millisecond))
+		})
+		s.wakesFor(alice, bob, "bob", 1)
 	})
 }

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -85,6 +86,7 @@ type Town struct {
 	core   core.Config
 	apnsAt net.Listener
 	pbxAt  net.Listener
+	held   []net.Listener
 
 	parts   sync.WaitGroup
 	errs    chan error
@@ -115,8 +117,7 @@ func New(cfg Config) (*Town, error) {
 	return t, t.configure()
 }
 
-// listen finds the addresses. Those of edge and core are free ports, which are
-// given back: a restart must find the same again.
+// listen finds the addresses. Those of edge and core are held until they start.
 func (t *Town) listen() (err error) {
 	if t.apnsAt, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return err
@@ -128,14 +129,34 @@ func (t *Town) listen() (err error) {
 		t.PBXSIP = t.pbxAt.Addr().String()
 	}
 	for _, a := range []*string{&t.SIPS, &t.HTTPS, &t.Admin, &t.CoreSIP, &t.edge.Tunnel.Listen} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := freeAddr()
 		if err != nil {
 			return err
 		}
-		*a = l.Addr().String()
-		defer l.Close()
+		t.held, *a = append(t.held, l), l.Addr().String()
 	}
 	return nil
+}
+
+// release gives back the ports of edge and core, just before they start.
+func (t *Town) release() {
+	for _, l := range t.held {
+		_ = l.Close()
+	}
+	t.held = nil
+}
+
+// freeAddr takes an address to listen on later. Its port is below those that
+// systems give to outgoing connections, so that none of these gets it while an
+// edge or a core restarts.
+func freeAddr() (l net.Listener, err error) {
+	const low, high, tries = 10_000, 32_000, 100
+	for range tries {
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", low+rand.IntN(high-low))); err == nil {
+			return l, nil
+		}
+	}
+	return nil, err
 }
 
 func (t *Town) writeKeys() (err error) {
@@ -213,6 +234,7 @@ func (t *Town) Start(ctx context.Context) error {
 	if t.PBX != nil {
 		t.run("pbx", func(ctx context.Context) error { return t.PBX.Serve(ctx, t.pbxAt) })
 	}
+	t.release()
 	if err := t.StartEdge(); err != nil {
 		return err
 	}
@@ -329,6 +351,7 @@ func (t *Town) Stop(name string) {
 
 // Close ends everything, the inside first.
 func (t *Town) Close() {
+	t.release()
 	for _, name := range []string{"core", "edge", "pbx", "apns"} {
 		t.Stop(name)
 	}
