@@ -135,13 +135,13 @@ func (l *Location) settle(d *device, now time.Time) {
 	d.due = next
 	l.due.fix(d)
 	if l.due[0] == d {
-		l.wakeRun()
+		signal(l.changed)
 	}
 }
 
 func (b *binding) snapshot() Binding {
 	s := b.Binding
-	if !b.live {
+	if !b.live || b.Answering {
 		s.Flow = ""
 	}
 	s.Identities = slices.Clone(b.Identities)

@@ -76,6 +76,9 @@ func TestB29_ExpiresZeroRemovesBindingDeviceAndTokensAtOnce(t *testing.T) {
 				if _, _, ok := l.ByToken("T0KEN"); ok || len(l.Lookup(alice)) != 0 || len(l.ByFlow("f")) != 0 {
 					t.Error("still found")
 				}
+				if err := l.Save(alicesPhone); err != nil {
+					t.Fatal(err)
+				}
 				if all, _ := store.Load(t.Context()); len(all) != 0 {
 					t.Error("still stored")
 				}

@@ -1,7 +1,6 @@
 package location
 
 import (
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -12,15 +11,16 @@ import (
 const writeShards = 64
 
 // Location holds bindings and devices. All methods are safe for concurrent
-// use; none but Bind, Unbind and Remove waits for the store.
+// use; none but Bind and Save waits for the store.
 type Location struct {
 	// Static after New.
 	cfg   Config
 	store Store
 	log   *slog.Logger
 
-	// changed tells Run that dirty or due changed; holds one token.
-	changed chan struct{}
+	// changed tells Run that the first of due changed, unsaved that there is
+	// something dirty; each holds one token.
+	changed, unsaved chan struct{}
 
 	// writes serialise the store's calls per key. Taken before mu.
 	writes [writeShards]sync.Mutex
@@ -76,6 +76,7 @@ func New(cfg Config, store Store, log *slog.Logger) *Location {
 		store:   store,
 		log:     log.With("room", "location"),
 		changed: make(chan struct{}, 1),
+		unsaved: make(chan struct{}, 1),
 		devices: make(map[DeviceID]*device),
 		aors:    make(map[string][]*device),
 		tokens:  make(map[string]*binding),
@@ -86,137 +87,15 @@ func New(cfg Config, store Store, log *slog.Logger) *Location {
 	}
 }
 
-// Bind makes a registration true, after the PBX's 2xx and never before. It
-// replaces the binding of the same AOR, instance and reg-id. The tokens replace
-// the device's: nil says that the client named none, and the device has none
-// any more. A token that another device of the same app holds moves here.
-//
-// Bind returns when the store has the binding, so that a 2xx sent afterwards
-// is true even if this process is killed. On [ErrNotStored] the binding holds
-// all the same; on any other error nothing changed.
-func (l *Location) Bind(b Binding, tokens []Token, class string) error {
-	if err := check(b, tokens); err != nil {
-		return err
-	}
-	now := time.Now()
-	if b.Registered.IsZero() {
-		b.Registered = now
-	}
-	if b.Core == "" {
-		b.Core = l.cfg.Core
-	}
-	l.mu.Lock()
-	touched, err := l.bind(b, tokens, class, now)
-	l.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	return l.persist(touched...)
-}
-
-// bind does Bind's work and returns the devices to store.
-func (l *Location) bind(b Binding, tokens []Token, class string, now time.Time) ([]DeviceID, error) {
-	touched := []DeviceID{b.ID()}
-	d, evicted, err := l.room(b.ID())
-	if err != nil {
-		return nil, err
-	}
-	if evicted != nil {
-		touched = append(touched, evicted.id)
-		l.drop(evicted)
-	}
-	if d == nil {
-		d = l.add(b.ID())
-	}
-	d.class = l.words.intern(class)
-	touched = append(touched, l.setTokens(d, tokens, b.Registered, now)...)
-	l.setBinding(d, b)
-	d.keep = b.Registered.Add(l.cfg.DeviceKeep)
-	l.settle(d, now)
-	return touched, nil
-}
-
-// room finds the device, or the one that must make room for it.
-func (l *Location) room(id DeviceID) (d, evict *device, err error) {
-	if d = l.devices[id]; d != nil {
-		return d, nil, nil
-	}
-	others := l.aors[id.AOR]
-	if len(others) < l.cfg.MaxDevices {
-		return nil, nil, nil
-	}
-	for _, o := range others {
-		if o.live() {
-			continue
-		}
-		if evict == nil || o.keep.Before(evict.keep) {
-			evict = o
-		}
-	}
-	if evict == nil {
-		return nil, nil, fmt.Errorf("bind %s: %w (%d)", redactAOR(id.AOR), ErrTooMany, len(others))
-	}
-	return nil, evict, nil
-}
-
-func (d *device) live() bool {
-	return slices.ContainsFunc(d.bindings, func(b *binding) bool { return b.live })
-}
-
-// setBinding replaces the binding of b's reg-id.
-func (l *Location) setBinding(d *device, b Binding) {
-	l.dropBindings(d, func(o *binding) bool { return o.RegID == b.RegID })
-	for len(d.bindings) >= l.cfg.MaxBindings {
-		oldest := d.bindings[len(d.bindings)-1]
-		l.dropBindings(d, func(o *binding) bool { return o == oldest })
-	}
-	n := &binding{Binding: l.words.compact(b, d.id), dev: d}
-	n.FlowLost = time.Time{}
-	l.setLive(n, n.Flow != "")
-	d.bindings = append(d.bindings, n)
-	sortBindings(d.bindings)
-	l.index(n)
-}
-
-// setTokens gives d the tokens of a registration at the time at and returns
-// the devices that lost one by it. Dead marks survive for a value that d
-// already had.
-func (l *Location) setTokens(d *device, tokens []Token, at, now time.Time) (losers []DeviceID) {
-	old := d.tokens
-	for i := range old {
-		l.unpush(d, &old[i])
-	}
-	d.tokens = make([]Token, 0, len(tokens))
-	for _, t := range tokens {
-		if t.Registered.IsZero() {
-			t.Registered = at
-		}
-		t = l.words.compactToken(t)
-		if i := slices.IndexFunc(old, func(o Token) bool { return o.key() == t.key() }); i >= 0 {
-			t.Dead, t.LastError = t.Dead || old[i].Dead, old[i].LastError
-		}
-		if slices.ContainsFunc(d.tokens, func(o Token) bool { return o.key() == t.key() }) {
-			continue
-		}
-		if other := l.pushes[t.key()]; other != nil && other != d {
-			l.dropTokens(other, func(o *Token) bool { return o.key() == t.key() })
-			losers = append(losers, other.id)
-			l.settle(other, now)
-		}
-		d.tokens = append(d.tokens, t)
-		l.pushes[t.key()] = d
-	}
-	return losers
-}
-
 // Unbind removes one binding, because the client said so (Expires 0). With its
-// last one that has not expired, the device and its tokens go too (B29).
+// last one that has not expired, the device and its tokens go too (B29). The
+// store hears of it from Run within a second, or at once from [Location.Save].
 func (l *Location) Unbind(id DeviceID, regID int) {
 	now := time.Now()
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	d := l.devices[id]
 	if d == nil {
-		l.mu.Unlock()
 		return
 	}
 	l.dropBindings(d, func(b *binding) bool { return b.RegID == regID })
@@ -225,22 +104,18 @@ func (l *Location) Unbind(id DeviceID, regID int) {
 	} else {
 		l.drop(d)
 	}
-	l.mu.Unlock()
-	l.persistLogged(id)
+	l.markDirty(id)
 }
 
 // Remove forgets a device with its bindings and tokens at once, because the
-// client said so (Contact: *).
+// client said so (Contact: *). The store hears of it as of [Location.Unbind].
 func (l *Location) Remove(id DeviceID) {
 	l.mu.Lock()
-	d := l.devices[id]
-	if d == nil {
-		l.mu.Unlock()
-		return
+	defer l.mu.Unlock()
+	if d := l.devices[id]; d != nil {
+		l.drop(d)
+		l.markDirty(id)
 	}
-	l.drop(d)
-	l.mu.Unlock()
-	l.persistLogged(id)
 }
 
 // Unflow takes a flow that ended at the time at from its bindings, and returns
@@ -276,7 +151,7 @@ func (l *Location) Reattach(flow string) []Binding {
 			continue
 		}
 		l.setLive(b, true)
-		b.FlowLost = time.Time{}
+		b.FlowLost, b.Answering = time.Time{}, false // whoever waited for an answer there waits no longer
 		found = append(found, b.snapshot())
 	}
 	return found
@@ -302,10 +177,9 @@ func (l *Location) TokenDead(id DeviceID, provider, kind, value, reason string, 
 		if since.IsZero() || !t.Registered.After(since.Add(time.Second)) {
 			t.Dead = true
 		}
-		l.dirty[id] = struct{}{}
+		l.markDirty(id)
 	}
 	l.settle(d, time.Now())
-	l.wakeRun()
 }
 
 // Woken notes that a push brought the device back at the time at.
@@ -314,8 +188,7 @@ func (l *Location) Woken(id DeviceID, at time.Time) {
 	defer l.mu.Unlock()
 	if d := l.devices[id]; d != nil {
 		d.lastWake = at
-		l.dirty[id] = struct{}{}
-		l.wakeRun()
+		l.markDirty(id)
 	}
 }
 
@@ -355,7 +228,8 @@ func (l *Location) ByToken(token string) (Device, Binding, bool) {
 	return b.dev.snapshot(), b.snapshot(), true
 }
 
-// ByFlow returns the bindings on a live flow.
+// ByFlow returns the bindings on a live flow, those whose client is being
+// answered among them: they say what the client may do.
 func (l *Location) ByFlow(flow string) []Binding {
 	l.mu.RLock()
 	defer l.mu.RUnlock()

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"sync"
 	"time"
 )
 
@@ -27,8 +28,9 @@ type record struct {
 
 const recordVersion = 1
 
-// storeRetry is how long Run waits after the store failed.
-const storeRetry = time.Second
+// saveEvery is how long Run gathers what is to be stored, and waits after the
+// store failed.
+const saveEvery = time.Second
 
 // key is the device's key in the store. It is a hash because an instance may
 // hold any character, and so that the names of keys tell nobody who is
@@ -86,7 +88,7 @@ func (l *Location) restore(id DeviceID, r record, now time.Time) {
 			if held := other.token(t.key()); held.Registered.After(t.Registered) {
 				loser = d
 			}
-			l.dirty[loser.id] = struct{}{}
+			l.markDirty(loser.id)
 			if loser == d {
 				continue
 			}
@@ -97,7 +99,7 @@ func (l *Location) restore(id DeviceID, r record, now time.Time) {
 		l.pushes[t.key()] = d
 	}
 	if l.settle(d, now); l.devices[id] == nil {
-		l.dirty[id] = struct{}{}
+		l.markDirty(id)
 	}
 }
 
@@ -110,30 +112,55 @@ func (d *device) token(k pushKey) Token {
 	return Token{}
 }
 
-// Run ends what expires, and stores what was not stored at once, until ctx
-// ends; what is unsaved then is stored before it returns.
+// Run ends what expires, and stores within a second what nobody saved, until
+// ctx ends; what is unsaved then is stored before it returns. A store that is
+// slow holds up nothing but itself.
 func (l *Location) Run(ctx context.Context) error {
-	retry := false
+	var sweeping sync.WaitGroup
+	sweeping.Go(func() { l.sweepUntil(ctx) })
+	l.saveUntil(ctx)
+	sweeping.Wait()
+	if err := l.flush(context.Background()); err != nil {
+		return fmt.Errorf("store bindings: %w", err)
+	}
+	return nil
+}
+
+// saveUntil stores what is dirty, at most once in saveEvery.
+func (l *Location) saveUntil(ctx context.Context) {
+	failing := false
+	pause := time.NewTimer(0)
+	defer pause.Stop()
 	for {
-		failed := l.flush()
-		if failed != nil && !retry {
-			l.log.Warn("bindings not stored, trying again", "err", failed)
-		}
-		retry = failed != nil
-		timer := time.NewTimer(l.sweep(retry))
-		changed := l.changed
-		if retry {
-			changed = nil // the timer sets the pace
-		}
 		select {
 		case <-ctx.Done():
-			timer.Stop()
-			if err := l.flush(); err != nil {
-				return fmt.Errorf("store bindings: %w", err)
-			}
-			return nil
-		case <-changed:
-			timer.Stop()
+			return
+		case <-l.unsaved:
+		}
+		pause.Reset(saveEvery)
+		select {
+		case <-ctx.Done():
+			return
+		case <-pause.C:
+		}
+		err := l.flush(ctx)
+		if err != nil && !failing {
+			l.log.Warn("bindings not stored, trying again", "err", err)
+		}
+		failing = err != nil
+	}
+}
+
+// sweepUntil settles what is due, when it is due.
+func (l *Location) sweepUntil(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		timer.Reset(l.sweep())
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.changed:
 		case <-timer.C:
 		}
 	}
@@ -142,37 +169,42 @@ func (l *Location) Run(ctx context.Context) error {
 // sweepIdle is how long Run sleeps when nothing is due.
 const sweepIdle = time.Hour
 
-// sweep settles every device that is due and returns the time to the next, or
-// less when the store is to be tried again.
-func (l *Location) sweep(retry bool) time.Duration {
+// sweep settles every device that is due and returns the time to the next.
+func (l *Location) sweep() time.Duration {
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for len(l.due) > 0 && !now.Before(l.due[0].due) {
 		d := l.due[0]
-		l.dirty[d.id] = struct{}{}
+		l.markDirty(d.id)
 		l.settle(d, now)
 	}
-	switch {
-	case retry:
-		return storeRetry
-	case len(l.dirty) > 0:
-		return 0
-	case len(l.due) > 0:
+	if len(l.due) > 0 {
 		return min(l.due[0].due.Sub(now), sweepIdle)
 	}
 	return sweepIdle
 }
 
-func (l *Location) wakeRun() {
+// markDirty leaves devices to Run to store. Under l.mu.
+func (l *Location) markDirty(ids ...DeviceID) {
+	for _, id := range ids {
+		l.dirty[id] = struct{}{}
+	}
+	if len(ids) > 0 {
+		signal(l.unsaved)
+	}
+}
+
+func signal(c chan struct{}) {
 	select {
-	case l.changed <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
 
-// flush stores every dirty device and returns the first error.
-func (l *Location) flush() error {
+// flush stores every dirty device and returns the first error. Once ctx has
+// ended it leaves the rest for later.
+func (l *Location) flush(ctx context.Context) error {
 	l.mu.RLock()
 	ids := make([]DeviceID, 0, len(l.dirty))
 	for id := range l.dirty {
@@ -180,35 +212,33 @@ func (l *Location) flush() error {
 	}
 	l.mu.RUnlock()
 	for _, id := range ids {
-		if err := l.persist(id); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err := l.Save(id); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (l *Location) persistLogged(id DeviceID) {
-	if err := l.persist(id); err != nil {
-		l.log.Warn("removal not stored, trying again", "device", id, "err", err)
-	}
-}
-
 var shardSeed = maphash.MakeSeed()
 
-// persist writes devices as they are now, one after the other: a removed one is
-// deleted. Whoever comes later for the same device writes a later state, so the
-// last write is always the newest. A failed device stays dirty.
-func (l *Location) persist(ids ...DeviceID) error {
+// Save returns when the store has the devices as they are now, or else
+// [ErrNotStored]; Run goes on trying then. They are written one after the
+// other, a removed one is deleted. Whoever comes later for the same device
+// writes a later state, so the last write is always the newest.
+func (l *Location) Save(ids ...DeviceID) error {
 	var failed error
 	for _, id := range ids {
-		if err := l.persistOne(id); err != nil {
+		if err := l.save(id); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("%w: %w", ErrNotStored, err))
 		}
 	}
 	return failed
 }
 
-func (l *Location) persistOne(id DeviceID) error {
+func (l *Location) save(id DeviceID) error {
 	write := &l.writes[maphash.Comparable(shardSeed, id)%writeShards]
 	write.Lock()
 	defer write.Unlock()
@@ -233,9 +263,8 @@ func (l *Location) persistOne(id DeviceID) error {
 	}
 	if err != nil {
 		l.mu.Lock()
-		l.dirty[id] = struct{}{}
+		l.markDirty(id)
 		l.mu.Unlock()
-		l.wakeRun()
 	}
 	return err
 }

@@ -62,7 +62,11 @@ type Binding struct {
 	Flow string `json:"flow,omitempty"`
 	// FlowLost is when the flow ended; zero while it lives or if there was
 	// none. After a restart it is the time of Load.
-	FlowLost   time.Time `json:"-"`
+	FlowLost time.Time `json:"-"`
+	// Answering: the 2xx to the REGISTER has not left yet. The client may use
+	// the flow ([Location.ByFlow]); for all others it is not there before
+	// [Location.Answered], so that nothing goes down it ahead of the 2xx.
+	Answering  bool      `json:"-"`
 	Edge       string    `json:"edge,omitempty"`
 	Core       string    `json:"core,omitempty"`
 	Registered time.Time `json:"registered"` // when the REGISTER was accepted
