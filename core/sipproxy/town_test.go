@@ -1,6 +1,7 @@
 package sipproxy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -44,6 +45,7 @@ type town struct {
 	pipes   *pipeListener
 	pushes  *pusher
 	pbx     *script
+	pbxOver string // transport to the PBX: "udp", else TCP
 	pbxDown bool
 	pbxSlow time.Duration // before a connection to the PBX is made
 
@@ -131,7 +133,7 @@ func (w *town) startCore() {
 	w.peers = &spy{Proxy: w.proxy}
 	w.flows = downstream.New(w.peers, 2, nil)
 	up := upstream.New(upstream.Config{
-		Upstreams: map[string][]string{"example.com": {"sip:10.0.0.9:5060;transport=tcp"}},
+		Upstreams: map[string][]string{"example.com": {"sip:10.0.0.9:5060;transport=" + cmp.Or(w.pbxOver, "tcp")}},
 		DialTCP:   w.dialPBX, KeepAlive: time.Hour,
 		Listen:    []string{"tcp:" + advertise, "udp:" + advertise},
 		ListenTCP: func(context.Context, string) (net.Listener, error) { return w.door, nil },
