@@ -69,7 +69,7 @@ func (s *Server) build(ctx context.Context) ([]room, error) {
 	})
 	s.reloads = append(s.reloads, bundle.Reload)
 	rooms := []room{
-		{name: "store", run: s.loc.Run},
+		{name: "store", run: s.loc.Run}, {name: "trace", run: s.traces.Run},
 		{name: "identity", run: func(ctx context.Context) error { return bundle.Watch(ctx, s.log) }},
 		{name: "push", run: s.pushes.Run}, {name: "wake", run: s.waker.Run},
 		// Clients come with the tunnel; by then the PBX can be reached.

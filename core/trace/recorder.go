@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -16,8 +15,8 @@ import (
 )
 
 // Store keeps finished traces over a restart. Keys are letters, digits and
-// hyphens, values JSON. Put and Delete may return before the write is done,
-// and must not block for long.
+// hyphens, values JSON. Put and Delete may return before the write is done;
+// only [Recorder.Run] waits for them.
 type Store interface {
 	Put(key string, value []byte) error
 	Load(ctx context.Context) (map[string][]byte, error)
@@ -25,17 +24,22 @@ type Store interface {
 }
 
 // Recorder holds the newest traces. Its methods, and those of a [Call], may be
-// used by several goroutines; a nil Recorder records nothing.
+// used by several goroutines, and but for Load and Run none waits for the
+// store; a nil Recorder records nothing.
 type Recorder struct {
 	// Static after New.
 	store Store
 	max   int
 	log   *slog.Logger
+	// queued tells Run that there is a write; holds one token.
+	queued chan struct{}
 
 	// Guarded by mu, as is the trace in each Call.
 	mu    sync.Mutex
 	all   []*Call            // oldest first
 	byAOR map[string][]*Call // oldest first
+	queue []write            // what Run has to tell the store, oldest first
+	lost  int                // writes that the queue had no room for
 }
 
 // Call is a trace under way. A nil Call takes everything and does nothing.
@@ -51,12 +55,16 @@ type Call struct {
 }
 
 // New returns a recorder that holds at most limit traces, of which 50 of any one
-// AOR. A nil store keeps them in memory alone, a nil log discards.
+// AOR. A nil store keeps them in memory alone, a nil log discards. What it holds
+// is stored while [Recorder.Run] runs.
 func New(store Store, limit int, log *slog.Logger) *Recorder {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Recorder{store: store, max: max(limit, 1), log: log.With("room", "trace"), byAOR: make(map[string][]*Call)}
+	return &Recorder{
+		store: store, max: max(limit, 1), log: log.With("room", "trace"),
+		queued: make(chan struct{}, 1), byAOR: make(map[string][]*Call),
+	}
 }
 
 // Begin opens the trace of a call to an AOR. The oldest trace makes room.
@@ -67,9 +75,8 @@ func (r *Recorder) Begin(callID, aor, from string) *Call {
 	t := Trace{CallID: cut(callID), AOR: cut(canonical(aor)), From: cut(from), Started: time.Now().Round(0)}
 	c := &Call{recorder: r, key: keyOf(t), trace: t}
 	r.mu.Lock()
-	gone := r.add(c)
-	r.mu.Unlock()
-	r.forget(gone)
+	defer r.mu.Unlock()
+	r.forget(r.add(c))
 	return c
 }
 
@@ -98,8 +105,9 @@ func (c *Call) State(state string) {
 	}
 }
 
-// End closes the trace and stores it. failedStep names the step that kept the
-// call from being answered, "" when none did. Only the first End counts.
+// End closes the trace and leaves it to Run to store. outcome is how the call
+// ended; failedStep names the step that kept it from being answered, "" when
+// none did. Only the first End counts.
 func (c *Call) End(outcome, failedStep string) {
 	if c == nil {
 		return
@@ -110,21 +118,13 @@ func (c *Call) End(outcome, failedStep string) {
 	if first {
 		c.ended, c.trace.Outcome, c.trace.FailedStep = true, outcome, failedStep
 	}
-	t, kept := c.trace.clone(), c.kept
+	if first && c.kept {
+		r.put(write{key: c.key, call: c})
+	}
+	t := c.trace.clone()
 	r.mu.Unlock()
-	if !first {
-		return
-	}
-	r.log.Debug("call ended", "trace", t)
-	if r.store == nil || !kept {
-		return
-	}
-	value, err := json.Marshal(t)
-	if err == nil {
-		err = r.store.Put(c.key, value)
-	}
-	if err != nil {
-		r.log.Warn("trace not stored", "call_id", t.CallID, "err", err)
+	if first {
+		r.log.Debug("call ended", "trace", t)
 	}
 }
 
@@ -148,7 +148,7 @@ func (r *Recorder) ByAOR(aor string) []Trace {
 }
 
 // Load fills the recorder from its store, once, at the start. What is broken
-// there, or more than there is room for, is deleted from it.
+// there, or more than there is room for, Run deletes from it.
 func (r *Recorder) Load(ctx context.Context) error {
 	if r == nil || r.store == nil {
 		return nil
@@ -173,8 +173,8 @@ func (r *Recorder) Load(ctx context.Context) error {
 		gone = append(gone, r.add(c)...)
 	}
 	slices.SortStableFunc(r.all, func(a, b *Call) int { return cmp.Compare(a.trace.Started.UnixNano(), b.trace.Started.UnixNano()) })
-	r.mu.Unlock()
 	r.forget(gone)
+	r.mu.Unlock()
 	return nil
 }
 
@@ -207,18 +207,6 @@ func (r *Recorder) drop(c *Call) *Call {
 		r.byAOR[c.trace.AOR] = mine
 	}
 	return c
-}
-
-// forget deletes from the store what memory has let go.
-func (r *Recorder) forget(gone []*Call) {
-	for _, c := range gone {
-		if r.store == nil {
-			return
-		}
-		if err := r.store.Delete(c.key); err != nil && !errors.Is(err, context.Canceled) {
-			r.log.Warn("old trace not deleted from the store", "key", c.key, "err", err)
-		}
-	}
 }
 
 func (t Trace) clone() Trace {

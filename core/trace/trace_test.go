@@ -44,6 +44,13 @@ func (m *memory) Delete(key string) error {
 
 func newMemory() *memory { return &memory{data: map[string][]byte{}} }
 
+// written lets Run tell the store what is queued, and returns its last word.
+func written(r *trace.Recorder) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return r.Run(ctx)
+}
+
 func TestATraceReadsAsTheAPIPromises(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := trace.New(nil, 10, nil)
@@ -116,7 +123,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	if len(all) != 100 || all[0].CallID != "299" {
 		t.Errorf("%d traces, newest %s", len(all), all[0].CallID)
 	}
-	if len(store.data) != 100 {
+	if err := written(r); err != nil || len(store.data) != 100 {
 		t.Errorf("%d traces stored, want the 100 that memory holds", len(store.data))
 	}
 	if n := len(all[0].Steps); n != 64 {
@@ -155,6 +162,9 @@ func TestARestartKeepsEndedTraces(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		before.Begin("under way", "sip:alice@example.com", "")
+		if err := written(before); err != nil || len(store.data) != 3 {
+			t.Errorf("%d traces stored, %v", len(store.data), err)
+		}
 		store.data["broken"] = []byte("{")
 		for key := range store.data {
 			if !regexp.MustCompile(`^[A-Za-z0-9-]+$`).MatchString(key) {
@@ -169,25 +179,80 @@ func TestARestartKeepsEndedTraces(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("after a restart (-want +got):\n%s", diff)
 		}
-		if len(store.data) != 2 {
+		if err := written(after); err != nil || len(store.data) != 2 {
 			t.Errorf("%d values left in the store, want 2", len(store.data))
 		}
 	})
 }
 
 func TestAStoreThatFailsIsLoggedAndHarmsNoCall(t *testing.T) {
-	var out bytes.Buffer
-	store := newMemory()
-	store.fail = errors.New("disk full")
-	r := trace.New(store, 1, slog.New(slog.NewTextHandler(&out, nil)))
-	r.Begin("1", "sip:alice@example.com", "").End("answered", "")
-	r.Begin("2", "sip:alice@example.com", "")
-	if got := strings.Count(out.String(), "disk full"); got != 2 {
-		t.Errorf("logged %d times:\n%s", got, out.String())
-	}
-	if err := r.Load(t.Context()); !errors.Is(err, store.fail) {
-		t.Errorf("Load: %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		store := newMemory()
+		store.fail = errors.New("disk full")
+		r := trace.New(store, 1, slog.New(slog.NewTextHandler(&out, nil)))
+		ended := running(r)
+		r.Begin("1", "sip:alice@example.com", "").End("answered", "")
+		synctest.Wait()
+		r.Begin("2", "sip:alice@example.com", "")
+		synctest.Wait()
+		if got := strings.Count(out.String(), "disk full"); got != 2 {
+			t.Errorf("logged %d times:\n%s", got, out.String())
+		}
+		if err := ended(); err != nil {
+			t.Errorf("Run: %v, with nothing left to store", err)
+		}
+		r.Begin("3", "sip:alice@example.com", "").End("answered", "")
+		if err := written(r); err != nil || strings.Count(out.String(), "disk full") != 3 {
+			t.Errorf("Run: %v, logged:\n%s", err, out.String())
+		}
+		if err := r.Load(t.Context()); !errors.Is(err, store.fail) {
+			t.Errorf("Load: %v", err)
+		}
+	})
+}
+
+// running runs r, until ended is called.
+func running(r *trace.Recorder) (ended func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- r.Run(ctx) }()
+	return func() error { cancel(); return <-done }
+}
+
+// slow is a store that has lost its cluster.
+type slow struct{ *memory }
+
+func (s slow) Put(key string, value []byte) error {
+	time.Sleep(5 * time.Second)
+	return s.memory.Put(key, value)
+}
+
+func (s slow) Delete(key string) error {
+	time.Sleep(5 * time.Second)
+	return s.memory.Delete(key)
+}
+
+func TestNoCallWaitsForTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newMemory()
+		r := trace.New(slow{store}, 2, nil)
+		ended := running(r)
+		start := time.Now()
+		for i := range 10000 {
+			r.Begin(fmt.Sprint(i), fmt.Sprintf("sip:u%d@example.com", i), "").End("answered", "")
+		}
+		if took := time.Since(start); took != 0 {
+			t.Errorf("calls waited %v", took)
+		}
+		start = time.Now()
+		if err := ended(); err != nil || time.Since(start) > 15*time.Second {
+			t.Errorf("Run: %v after %v", err, time.Since(start))
+		}
+		if len(store.data) > 2 {
+			t.Errorf("%d traces stored, want no more than memory holds", len(store.data))
+		}
+	})
 }
 
 func TestTracesRedactThemselvesInLogs(t *testing.T) {
@@ -214,6 +279,7 @@ func TestNilRecordsNothing(t *testing.T) {
 
 func TestManyGoroutines(t *testing.T) {
 	r := trace.New(newMemory(), 20, nil)
+	defer func(ended func() error) { _ = ended() }(running(r))
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
