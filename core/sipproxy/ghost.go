@@ -59,7 +59,7 @@ func (l *leg) haunt(o *over) {
 	shown := ringsByPush(dev)
 	switch {
 	case o.elsewhere:
-		l.p.waker.Note(wakeDevice(dev), note("answered_elsewhere", l.call), nil)
+		l.p.tell(dev, note("answered_elsewhere", l.call), nil)
 	case !shown:
 		l.miss()
 	}

@@ -42,6 +42,8 @@ type leg struct {
 	// Owned by run.
 	deadline time.Time     // end of the wake window
 	last     *branch       // the newest INVITE that was sent
+	before   bool          // one before it was heard by the phone
+	retried  bool          // after a 482
 	unpush   func()        // stops the announcement, if it has not left
 	settled  chan struct{} // closed when it is known whether it left
 
@@ -111,9 +113,15 @@ func (l *leg) run(ctx context.Context, f *fork) outcome {
 	to, o := l.reach(ctx, f)
 	for to != nil {
 		var next *peer
-		if next, o = l.deliver(ctx, f, to); next == nil && l.lost(o) {
+		next, o = l.deliver(ctx, f, to)
+		switch {
+		case next != nil:
+		case l.lost(o):
 			next, o = l.recover(ctx, f, to)
+		case o.reason == merged:
+			next, o = l.again(ctx, to)
 		}
+		l.before = l.before || l.last != nil && l.last.look().heard
 		to = next
 	}
 	l.finish(ctx, o)
@@ -236,6 +244,30 @@ const lostFlow = "flow lost"
 
 func (l *leg) lost(o outcome) bool { return o.res == nil && o.code() == 0 && o.reason == lostFlow }
 
+// merged marks an outcome as "the phone still holds the INVITE of the flow
+// before, and calls this one merged" (482, RFC 3261 §8.2.2.2).
+const merged = "merged"
+
+// mergedPatience is how long a phone is given to end the INVITE it holds.
+const mergedPatience = 500 * time.Millisecond
+
+// again has the INVITE sent once more, and no more than once.
+func (l *leg) again(ctx context.Context, to *peer) (*peer, outcome) {
+	if l.retried {
+		l.step(trace.StepRefused, "the phone takes the call for one that it has")
+		return nil, outcome{status: 480}
+	}
+	l.retried = true
+	limit := time.NewTimer(mergedPatience)
+	defer limit.Stop()
+	select {
+	case <-limit.C:
+		return to, outcome{}
+	case <-ctx.Done():
+		return nil, outcome{status: endStatus(ctx)}
+	}
+}
+
 // recover waits for the device's next flow after its flow died under the
 // INVITE. A push that is out already will bring it; else one is sent.
 func (l *leg) recover(ctx context.Context, f *fork, old *peer) (*peer, outcome) {
@@ -298,7 +330,7 @@ func (l *leg) finish(ctx context.Context, o outcome) {
 // miss leaves a missed call on the Message channel (B16).
 func (l *leg) miss() {
 	if dev, known := l.p.loc.Device(l.id); known && l.p.cfg.PushEnabled {
-		l.p.waker.Note(wakeDevice(dev), note("missed", l.call), l.step)
+		l.p.tell(dev, note("missed", l.call), l.step)
 	}
 }
 

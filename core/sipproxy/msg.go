@@ -22,8 +22,16 @@ var assertedByClients = []string{
 }
 
 // assertedToClients are those that no other client hears from a client: what
-// it may assert to the inside about itself besides (RFC 3325 §9.2).
-var assertedToClients = append([]string{"P-Preferred-Identity"}, assertedByClients...)
+// it may assert to the inside about itself besides (RFC 3325 §9.2), and what it
+// shows to a registrar.
+var assertedToClients = append([]string{"P-Preferred-Identity", "Authorization", "Proxy-Authorization"}, assertedByClients...)
+
+// challenges says whether a client asks another client for credentials: with
+// the answer it could guess the password at leisure. What a client asks of a
+// caller behind the PBX is theirs to settle.
+func challenges(caller, from *peer, res *sip.Response) bool {
+	return caller.client() && from.client() && (res.StatusCode == 401 || res.StatusCode == 407)
+}
 
 // A draft is a request on its way through: the one that came, and what is to
 // be different when it leaves. The original is shared and never changed.
@@ -101,7 +109,7 @@ func (p *Proxy) newVia(to *peer, req *sip.Request) *sip.ViaHeader {
 		ProtocolName: "SIP", ProtocolVersion: "2.0", Transport: to.via,
 		Host: host, Port: port, Params: sip.NewParams(),
 	}
-	v.Params.Add("branch", "z9hG4bK"+random(16)+"-"+loopHash(req))
+	v.Params.Add("branch", "z9hG4bK"+random(16)+"."+loopHash(req))
 	return v
 }
 
@@ -133,7 +141,7 @@ func (p *Proxy) looped(req *sip.Request) bool {
 		if hash == "" {
 			hash = loopHash(req)
 		}
-		if strings.HasSuffix(branch, "-"+hash) {
+		if strings.HasSuffix(branch, "."+hash) {
 			return true
 		}
 	}

@@ -13,8 +13,8 @@ import (
 // Bounds of what is kept for sleeping devices.
 const (
 	maxPackages  = 8        // of one device
-	maxNoteSize  = 16 << 10 // of one NOTIFY's body
-	maxNotesSize = 32 << 20 // of all bodies
+	maxNoteSize  = 16 << 10 // of one NOTIFY
+	maxNotesSize = 32 << 20 // of all
 	noteOverhead = 2 << 10  // what a NOTIFY without body is counted as
 )
 
@@ -32,26 +32,37 @@ type notes struct {
 // keptRequest is a request that was answered for the device.
 type keptRequest struct {
 	event string
-	req   *sip.Request
-	via   string // transport of the PBX it came from
+	st    *serverTx
+	token string // of the client it came from, in a stand-alone domain
+	bytes int
 }
 
-func (k keptRequest) size() int { return len(k.req.Body()) + noteOverhead }
+// keptSize is what a request takes in memory, about.
+func keptSize(req *sip.Request) int {
+	n := len(req.Body()) + noteOverhead
+	for _, h := range req.Headers() {
+		n += len(h.Value())
+	}
+	return n
+}
 
 // keep takes the place of the package's older NOTIFY, if there is room.
-func (n *notes) keep(id location.DeviceID, st *serverTx) {
-	k := keptRequest{event: headerValue(st.req, "Event"), req: st.req, via: st.from.via}
+func (n *notes) keep(id location.DeviceID, st *serverTx, caller *location.Binding) {
+	k := keptRequest{event: headerValue(st.req, "Event"), st: st, bytes: keptSize(st.req)}
+	if caller != nil {
+		k.token = caller.Token
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	list := n.of[id]
 	at := len(list)
-	grows := k.size()
+	grows := k.bytes
 	for i := range list {
 		if list[i].event == k.event {
-			at, grows = i, k.size()-list[i].size()
+			at, grows = i, k.bytes-list[i].bytes
 		}
 	}
-	if len(k.req.Body()) > maxNoteSize || at >= maxPackages || n.size+grows > maxNotesSize {
+	if k.bytes > maxNoteSize || at >= maxPackages || n.size+grows > maxNotesSize {
 		return
 	}
 	if at == len(list) {
@@ -72,7 +83,7 @@ func (n *notes) take(id location.DeviceID) []keptRequest {
 	defer n.mu.Unlock()
 	list := n.of[id]
 	for _, k := range list {
-		n.size -= k.size()
+		n.size -= k.bytes
 	}
 	delete(n.of, id)
 	n.devices.Store(int64(len(n.of)))
@@ -98,8 +109,11 @@ func (p *Proxy) attentive(pe *peer) {
 // deliverNotes sends a device that is back what was kept for it.
 func (p *Proxy) deliverNotes(id location.DeviceID, to *peer) {
 	for _, k := range p.notes.take(id) {
-		l := p.newLeg(id, k.req, false)
-		l.pbxVia = k.via
+		l := p.newLeg(id, k.st.req, false)
+		l.client, l.pbxVia = k.st.from.client(), k.st.from.via
+		if k.token != "" {
+			l.from, l.fromToken = k.st.from, k.token
+		}
 		out, ok := p.toClient(l, to)
 		if !ok {
 			continue

@@ -121,7 +121,7 @@ func (p *Proxy) toDevices(st *serverTx, devices []location.Device, caller *locat
 	}
 	pe := p.peerOf(dev)
 	if state := p.stateOn(dev, pe); state != liveness.Foreground {
-		p.answerFor(st, dev, state)
+		p.answerFor(st, dev, state, caller)
 		return
 	}
 	l := p.newLeg(dev.ID, st.req, false)
@@ -134,14 +134,14 @@ func (p *Proxy) toDevices(st *serverTx, devices []location.Device, caller *locat
 }
 
 // answerFor answers for a device that is not looking, without waking it (B27).
-func (p *Proxy) answerFor(st *serverTx, dev location.Device, state liveness.State) {
+func (p *Proxy) answerFor(st *serverTx, dev location.Device, state liveness.State, caller *location.Binding) {
 	switch {
 	case state == liveness.Gone:
 		st.reply(480, "")
 	case st.req.Method == sip.OPTIONS:
 		p.able(st)
 	case st.req.Method == sip.NOTIFY:
-		p.notes.keep(dev.ID, st)
+		p.notes.keep(dev.ID, st, caller)
 		st.reply(200, "")
 	default:
 		st.reply(480, "")

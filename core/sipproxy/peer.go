@@ -27,7 +27,8 @@ type peer struct {
 	again func(*sip.Response) error
 
 	mu   sync.Mutex
-	gone bool // guarded by mu
+	gone bool  // guarded by mu
+	next *peer // where the client is now, after this flow ended; guarded by mu
 }
 
 func (p *Proxy) flowPeer(f *downstream.Flow) *peer {
@@ -88,6 +89,9 @@ func (pe *peer) WriteMsg(m sip.Message) error {
 		return fmt.Errorf("sip: cannot write a %T", m)
 	}
 	if pe.flow != nil {
+		if next := pe.successor(); next != nil {
+			return next.WriteMsg(m)
+		}
 		return pe.flow.Send([]byte(b.String()))
 	}
 	if res, ok := m.(*sip.Response); ok && pe.elsewhere(res) {

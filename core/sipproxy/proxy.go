@@ -118,6 +118,7 @@ type Proxy struct {
 
 	lineup lineup
 	notes  notes
+	told   tally
 	short  shortGrants
 }
 
@@ -206,6 +207,7 @@ func (p *Proxy) Closed(f *downstream.Flow, code tunnel.CloseCode, text string) {
 	ids := p.loc.Unflow(f.ID(), time.Now())
 	if pe != nil {
 		pe.txs.lose(pe)
+		p.orphans(pe, ids)
 	}
 	p.log.Debug("flow closed", "flow", f.ID(), "reason", code.String(), "text", text, "devices", len(ids))
 }
@@ -258,7 +260,25 @@ func (p *Proxy) peerByID(flow string) *peer {
 }
 
 // peerOf returns the hop of a device's newest flow, or nil.
-func (p *Proxy) peerOf(d location.Device) *peer { return p.peerByID(d.Flow()) }
+func (p *Proxy) peerOf(d location.Device) *peer { return p.bestOf(d, nil) }
+
+// bestOf is peerOf without one of the flows. A device with several, by reg-id
+// (RFC 5626 §4.2), is reached on the newest that hears.
+func (p *Proxy) bestOf(d location.Device, but *peer) (best *peer) {
+	for _, b := range d.Bindings {
+		pe := p.peerByID(b.Flow)
+		if pe == nil || pe == but {
+			continue
+		}
+		if pe.flow.Attention() == (downstream.Attention{}) {
+			return pe
+		}
+		if best == nil {
+			best = pe
+		}
+	}
+	return best
+}
 
 // State derives how a device can be reached now.
 func (p *Proxy) State(d location.Device) liveness.State { return p.stateOn(d, p.peerOf(d)) }

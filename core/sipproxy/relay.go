@@ -136,6 +136,8 @@ func (p *Proxy) relayHeard(st *serverTx, to *peer, out *sip.Request, final func(
 	hear := func(res *sip.Response) {
 		unheard.Stop()
 		switch {
+		case challenges(st.from, to, res):
+			st.reply(480, "")
 		case res.StatusCode >= 200:
 			final(res)
 		case res.StatusCode > 100:

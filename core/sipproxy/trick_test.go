@@ -1,7 +1,9 @@
 package sipproxy
 
 import (
+	"fmt"
 	"testing"
+	"time"
 )
 
 func TestAFakeDialogReachesNobody(t *testing.T) {
@@ -47,5 +49,93 @@ func TestAnIdentityThatIsNotTheFlowsIsForbiddenWhereverItStands(t *testing.T) {
 			ph.hears("SIP/2.0 403")
 		}
 		w.pbx.silence()
+	})
+}
+
+func TestACalleeDoesNotGetTheCallersCredentials(t *testing.T) {
+	inTown(t, func(t *testing.T, w *town) {
+		alice, bob := w.phone("alice", "tls"), w.phone("bob", "wss")
+		alice.joins(0)
+		bob.joins(0)
+		bob.say(bob.dials("sip:alice@demo.example", "c", `Proxy-Authorization: Digest username="bob", response="0"`)...)
+		bob.hears("SIP/2.0 100")
+		inv := alice.rings("c")
+		bob.hears("SIP/2.0 180")
+		if first(inv, "Proxy-Authorization") != "" {
+			t.Error("bob's credentials went to alice")
+		}
+		alice.say(reply(inv, 407, `Proxy-Authenticate: Digest realm="demo.example", nonce="chosen"`)...)
+		alice.hears("ACK")
+		if m := bob.hears("SIP/2.0 480"); first(m, "Proxy-Authenticate") != "" {
+			t.Error("alice's challenge went to bob")
+		}
+	})
+}
+
+func TestB28_MissedCallsOfOneMinuteAreBounded(t *testing.T) {
+	inTown(t, func(t *testing.T, w *town) {
+		w.phone("alice", "tls").asleep()
+		held := w.calls("held")
+		for i := range 40 {
+			c := w.calls(fmt.Sprint("call-", i))
+			c.cancels()
+			c.ends(487)
+		}
+		pass(14 * time.Second)
+		held.ends(480)
+		w.pushes.mu.Lock()
+		defer w.pushes.mu.Unlock()
+		if n := len(w.pushes.notes); n > maxTold {
+			t.Errorf("%d pushes on the Message channel, want at most %d", n, maxTold)
+		}
+	})
+}
+
+func TestACallGoesOnWhenTheCallerChangesNetworks(t *testing.T) {
+	inTown(t, func(t *testing.T, w *town) {
+		alice, bob := w.phone("alice", "wss"), w.phone("bob", "tls")
+		alice.joins(0)
+		bob.joins(0)
+		alice.say(alice.dials("sip:bob@demo.example", "c")...)
+		alice.hears("SIP/2.0 100")
+		inv := bob.rings("c")
+		alice.hears("SIP/2.0 180")
+		alice.sleeps()
+		alice.joins(0)
+		bob.answers(inv)
+		alice.hears("SIP/2.0 200")
+		bob.silence()
+	})
+}
+
+func TestACallerWhoDoesNotComeBackHasHungUp(t *testing.T) {
+	inTown(t, func(t *testing.T, w *town) {
+		alice, bob := w.phone("alice", "wss"), w.phone("bob", "tls")
+		alice.joins(0)
+		bob.joins(0)
+		alice.say(alice.dials("sip:bob@demo.example", "c")...)
+		inv := bob.rings("c")
+		alice.sleeps()
+		bob.silence()
+		pass(5 * time.Second)
+		bob.hangsUp(inv)
+		bob.silence()
+	})
+}
+
+func TestB20_APhoneThatHoldsTheOldInviteIsAskedOnceMore(t *testing.T) {
+	inTown(t, func(t *testing.T, w *town) {
+		ph := w.phone("alice", "wss").awake()
+		c := w.calls("call-1")
+		ph.say(reply(ph.hears("INVITE"), 100)...)
+		ph.sleeps()
+		ph.wakes()
+		ph.refuses(ph.hears("INVITE"), 482)
+		pass(500 * time.Millisecond)
+		inv := ph.hears("INVITE")
+		ph.say(reply(inv, 180)...)
+		c.hears("SIP/2.0 180")
+		ph.refuses(inv, 486)
+		c.ends(486)
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"sallyport/core/downstream"
 	"sallyport/core/trace"
 )
 
@@ -44,6 +45,10 @@ func (w *watchBranch) run(ctx context.Context) (*peer, outcome) {
 		case <-quiet.C:
 			if !s.heard {
 				w.unanswered()
+				if next := w.spare(); next != nil {
+					w.b.replace()
+					return next, outcome{}
+				}
 			}
 		case <-window.C:
 			if !s.heard {
@@ -72,6 +77,11 @@ func (w *watchBranch) ended(s snapshot) (outcome, bool) {
 	case s.answered:
 		w.l.step(trace.StepAnswered, "")
 		return outcome{}, true
+	case s.final != nil && challenges(w.b.f.st.from, w.to, s.final):
+		w.l.step(trace.StepRefused, "the phone asks for credentials")
+		return outcome{status: 480}, true
+	case s.final != nil && s.final.StatusCode == 482 && w.l.before:
+		return outcome{reason: merged}, true
 	case s.final != nil:
 		w.l.step(trace.StepRefused, s.final.Short())
 		return outcome{res: s.final}, true
@@ -91,6 +101,16 @@ func (w *watchBranch) unanswered() {
 	if dev, known := w.l.p.loc.Device(w.l.id); known {
 		w.l.announce(dev)
 	}
+}
+
+// spare is another flow of the instance that hears, if it has one
+// (RFC 5626 §5.3).
+func (w *watchBranch) spare() *peer {
+	dev, _ := w.l.p.loc.Device(w.l.id)
+	if pe := w.l.p.bestOf(dev, w.to); pe != nil && !pe.isGone() && pe.flow.Attention() == (downstream.Attention{}) {
+		return pe
+	}
+	return nil
 }
 
 func (w *watchBranch) expire() outcome {
