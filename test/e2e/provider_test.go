@@ -119,7 +119,6 @@ func TestB26APushKeyThatIsReplacedIsUsedAtTheNextCall(t *testing.T) {
 		p8, public, err := pushtest.GenerateKey()
 		ok(s.t, err)
 		s.APNs.AddKey(s.KeyID, pushtest.Key{Team: s.TeamID, Public: public})
-		s.APNs.Disconnect()
 		ok(s.t, os.WriteFile(s.KeyFile, p8, 0o600))
 		call = s.call(alice, "bob")
 		s.pushed(2)
