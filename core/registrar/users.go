@@ -39,7 +39,7 @@ type Users struct {
 	accounts atomic.Pointer[map[userKey]account]
 
 	// Owned by Watch.
-	stamp fs.FileInfo
+	stamp fs.FileInfo // of the content in force
 }
 
 // LoadUsers reads a users file: lines "USER:DOMAIN:ALGORITHM:HEX-HA1", blank
@@ -80,31 +80,35 @@ func (u *Users) account(domain, user string) account {
 }
 
 // watchEvery is how often Watch looks at the file.
-const watchEvery = 2 * time.Second
+const watchEvery = time.Second
 
-// Watch takes over changes of the file until ctx ends. A file that is gone or
-// malformed is logged once and the users known before stay.
+// Watch takes over changes of the file until ctx ends. A change counts when
+// two looks in a row saw the same, so that a file that is still being written
+// takes no users away. A file that is gone, empty or malformed is logged once
+// and the users known before stay.
 func (u *Users) Watch(ctx context.Context, log *slog.Logger) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	u.watch(ctx, log, tick.C)
-}
-
-func (u *Users) watch(ctx context.Context, log *slog.Logger, tick <-chan time.Time) {
-	complaint := ""
+	seen, complaint := u.stamp, ""
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick:
+		case <-tick.C:
 		}
-		if !u.changed() {
+		last := seen
+		seen, _ = os.Stat(u.path) // nil where it cannot be seen: reload says why
+		if same(seen, u.stamp) {
+			complaint = ""
 			continue
 		}
-		err := u.load()
+		if !same(seen, last) {
+			continue
+		}
+		err := u.reload(seen)
 		switch {
 		case err == nil:
 			complaint = ""
@@ -116,9 +120,22 @@ func (u *Users) watch(ctx context.Context, log *slog.Logger, tick <-chan time.Ti
 	}
 }
 
-func (u *Users) changed() bool {
-	now, err := os.Stat(u.path)
-	return err != nil || !os.SameFile(now, u.stamp) || now.Size() != u.stamp.Size() || !now.ModTime().Equal(u.stamp.ModTime())
+// reload is load but for an empty file, which is more often a write that
+// failed than a wish to have no users.
+func (u *Users) reload(seen fs.FileInfo) error {
+	if seen != nil && seen.Size() == 0 {
+		return fmt.Errorf("users file %s: empty; for no users at all, leave a comment in it", u.path)
+	}
+	return u.load()
+}
+
+// same reports whether two looks saw the same file with the same content, or
+// both saw none.
+func same(a, b fs.FileInfo) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
 func parseUsers(path string, data []byte) (map[userKey]account, error) {

@@ -6,8 +6,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -169,72 +172,137 @@ func TestLoadUsersNamesFileAndLine(t *testing.T) {
 	}
 }
 
-// syncBuffer is a log that says when something was written.
-type syncBuffer struct {
-	bytes.Buffer
-	wrote chan string
+// watched is a users file that Watch looks at, in a bubble.
+type watched struct {
+	t    *testing.T
+	path string
+	u    *Users
+	log  syncBuffer
 }
 
-func (b *syncBuffer) Write(p []byte) (int, error) { b.wrote <- string(p); return len(p), nil }
+// syncBuffer is a log that one goroutine writes and another takes.
+type syncBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
 
-func TestTheFileIsReadAgainWhenItChanges(t *testing.T) {
-	path := usersFile(t, "")
-	if err := AddUser(path, "d", "alice", "x"); err != nil {
-		t.Fatal(err)
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+// take returns what was written since it was last called.
+func (b *syncBuffer) take() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer b.text.Reset()
+	return b.text.String()
+}
+
+// watchFile runs test while Watch watches a file with alice in it.
+func watchFile(t *testing.T, test func(w *watched)) {
+	w := &watched{path: usersFile(t, "")}
+	synctest.Test(t, func(t *testing.T) {
+		w.t = t
+		w.add("alice")
+		var err error
+		if w.u, err = LoadUsers(w.path); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go w.u.Watch(ctx, slog.New(slog.NewTextHandler(&w.log, nil)))
+		synctest.Wait()
+		test(w)
+	})
+}
+
+func (w *watched) add(user string) {
+	w.t.Helper()
+	if err := AddUser(w.path, "d", user, "x"); err != nil {
+		w.t.Fatal(err)
 	}
-	u, err := LoadUsers(path)
-	if err != nil {
-		t.Fatal(err)
+}
+
+func (w *watched) write(content string) {
+	w.t.Helper()
+	if err := os.WriteFile(w.path, []byte(content), 0o600); err != nil {
+		w.t.Fatal(err)
 	}
-	log := &syncBuffer{wrote: make(chan string, 8)}
-	ctx, cancel := context.WithCancel(t.Context())
-	ticks, done := make(chan time.Time), make(chan struct{})
-	go func() {
-		defer close(done)
-		u.watch(ctx, slog.New(slog.NewTextHandler(log, nil)), ticks)
-	}()
-	tick := func(want string) {
-		t.Helper()
-		ticks <- time.Time{}
-		ticks <- time.Time{} // taken only when the first has been dealt with
-		select {
-		case line := <-log.wrote:
-			if want == "" || !strings.Contains(line, want) {
-				t.Errorf("logged %s, want %q", line, want)
-			}
-		default:
-			if want != "" {
-				t.Errorf("nothing logged, want %q", want)
-			}
+}
+
+// look lets Watch look at the file once more.
+func (w *watched) look() {
+	time.Sleep(watchEvery)
+	synctest.Wait()
+}
+
+// logs wants one line with text to come from two looks at the file, or none.
+func (w *watched) logs(text string) {
+	w.t.Helper()
+	w.look()
+	w.look()
+	got := w.log.take()
+	if lines := strings.Count(got, "\n"); !strings.Contains(got, text) || lines > 1 || (lines == 1) != (text != "") {
+		w.t.Errorf("logged %q, want %q", got, text)
+	}
+}
+
+func (w *watched) knows(users ...string) {
+	w.t.Helper()
+	for _, user := range []string{"alice", "bob", "carol"} {
+		if want := slices.Contains(users, user); w.u.Known("d", user) != want {
+			w.t.Errorf("%s is known: %v, want %v", user, !want, want)
 		}
 	}
-	tick("")
-	if err := AddUser(path, "d", "bob", "x"); err != nil {
-		t.Fatal(err)
-	}
-	tick("users file loaded")
-	if !u.Known("d", "bob") || !u.Known("d", "alice") {
-		t.Error("bob is not known")
-	}
-	if err := os.WriteFile(path, []byte("nonsense"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	tick(":1: want USER")
-	tick("")
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
-	tick("no such file")
-	if !u.Known("d", "bob") {
-		t.Error("a bad file took users away")
-	}
-	if err := AddUser(path, "d", "carol", "x"); err != nil {
-		t.Fatal(err)
-	}
-	tick("users file loaded")
-	if u.Known("d", "bob") || !u.Known("d", "carol") {
-		t.Error("the new file is not in force")
-	}
-	cancel()
-	<-done
+}
+
+func TestTheFileIsReadAgainWhenItChanges(t *testing.T) {
+	watchFile(t, func(w *watched) {
+		w.logs("")
+		w.add("bob")
+		w.logs("users file loaded")
+		w.knows("alice", "bob")
+		w.write("# nobody\n")
+		w.logs("users=0")
+		w.knows()
+	})
+}
+
+func TestABadFileTakesNoUsersAway(t *testing.T) {
+	watchFile(t, func(w *watched) {
+		w.write("nonsense")
+		w.logs(":1: want USER")
+		w.logs("")
+		w.write("")
+		w.logs("empty; for no users at all")
+		w.logs("")
+		if err := os.Remove(w.path); err != nil {
+			t.Fatal(err)
+		}
+		w.logs("no such file")
+		w.logs("")
+		w.knows("alice")
+		w.add("carol")
+		w.logs("users file loaded")
+		w.knows("carol")
+	})
+}
+
+func TestAFileThatIsBeingWrittenTakesNoUsersAway(t *testing.T) {
+	watchFile(t, func(w *watched) {
+		w.add("bob")
+		w.logs("users file loaded")
+		whole := read(t, w.path)
+		lines := strings.SplitAfter(whole, "\n")
+		for i := range lines {
+			w.write(strings.Join(lines[:i], "")) // truncated, then longer at each look
+			w.look()
+			w.knows("alice", "bob")
+		}
+		w.write(whole + "# written\n")
+		w.logs("users file loaded")
+		w.knows("alice", "bob")
+	})
 }
