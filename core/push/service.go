@@ -105,7 +105,7 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 func (s *Service) work(ctx context.Context) {
-	for {
+	for ctx.Err() == nil { // notes that wait now are for close
 		select {
 		case <-ctx.Done():
 			return
