@@ -40,6 +40,7 @@ func TestMessagesOfAConnectionComeInOrderHoweverTheyAreCut(t *testing.T) {
 		}
 		p.Close()
 		<-c.Done()
+		synctest.Wait() // Closed is called after Done is closed
 		if err := c.Send([]byte("x")); !errors.Is(err, ErrClosed) {
 			t.Errorf("Send after the end: %v", err)
 		}
