@@ -68,21 +68,21 @@ func (s *Server) build(ctx context.Context) ([]room, error) {
 		return certs.EndWarning(s.cfg.Tunnel.Identity, bundle.NotAfter(), time.Now())
 	})
 	s.reloads = append(s.reloads, bundle.Reload)
-	rooms := []room{
-		{name: "store", run: s.loc.Run}, {name: "trace", run: s.traces.Run},
-		{name: "identity", run: func(ctx context.Context) error { return bundle.Watch(ctx, s.log) }},
-		{name: "push", run: s.pushes.Run}, {name: "wake", run: s.waker.Run},
-		// Clients come with the tunnel; by then the PBX can be reached.
-		{name: "upstream", run: s.up.Run, ready: s.up.Ready()},
-		{name: "flows", run: s.flows.Run}, {name: "tunnel", run: s.dialer.Run},
-		{name: "sip", run: s.proxy.Run},
-	}
-	rooms = append(rooms, s.watchers...)
 	admin, err := s.admin()
 	if err != nil {
 		return nil, err
 	}
-	return append(rooms, room{name: "admin", run: admin}), nil
+	rooms := []room{
+		{name: "store", run: s.loc.Run}, {name: "trace", run: s.traces.Run},
+		{name: "identity", run: func(ctx context.Context) error { return bundle.Watch(ctx, s.log) }},
+		{name: "push", run: s.pushes.Run}, {name: "wake", run: s.waker.Run},
+		// Clients come with the tunnel; by then the PBX can be reached, and an
+		// operator can see them.
+		{name: "upstream", run: s.up.Run, ready: s.up.Ready()}, admin,
+		{name: "flows", run: s.flows.Run}, {name: "tunnel", run: s.dialer.Run},
+		{name: "sip", run: s.proxy.Run},
+	}
+	return append(rooms, s.watchers...), nil
 }
 
 // buildSIP makes the proxy and both its sides.

@@ -16,15 +16,15 @@ import (
 )
 
 // admin makes the status API over what the rooms say of themselves.
-func (s *Server) admin() (func(context.Context) error, error) {
+func (s *Server) admin() (room, error) {
 	s.observe()
 	a, err := admin.New(s.adminConfig(), admin.Sources{
 		Status: s.status, Clients: s.clients, Traces: s.tracesOf, PushTest: s.pushTest, Ready: s.Ready,
 	}, s.log, s.deps.Registry)
 	if err != nil {
-		return nil, err
+		return room{}, err
 	}
-	return a.Run, nil
+	return room{name: "admin", run: a.Run, ready: a.Opened()}, nil
 }
 
 func (s *Server) adminConfig() admin.Config {
