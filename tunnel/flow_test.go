@@ -66,8 +66,9 @@ func TestTU1_StuckReadersHurtNobodyElse(t *testing.T) {
 	}
 	after := p99()
 	t.Logf("p99 %v before, %v beside stuck flows", before, after)
-	// The bound has a floor, since a busy machine alone moves a p99 so far.
-	if limit := max(2*before, 250*time.Millisecond); after > limit {
+	// The bound has a floor, since a busy machine alone moves a p99 so far. One
+	// reader that waits for a stuck flow would wait for 30 s.
+	if limit := max(4*before, time.Second); after > limit {
 		t.Errorf("p99 was %v, and %v beside %d stuck flows", before, after, stuck)
 	}
 	core.mu.Lock()
@@ -152,13 +153,15 @@ func (w *worker) Closed(*tunnel.Flow, tunnel.CloseCode, string) { close(w.queue)
 // TU-3: with both directions full and small socket buffers, all is carried,
 // since the reader waits for nobody.
 func TestTU3_BothDirectionsFull(t *testing.T) {
-	const flows, messages, size = 100, 400, 600
+	const flows, messages, size = 100, 240, 600 // each way more than two windows
 	var gaps gauge
+	var moved atomic.Int64
 	var done sync.WaitGroup
 	consume := func(w *worker, f *tunnel.Flow) {
 		for range messages {
 			p := <-w.queue
 			f.Consumed(len(p))
+			moved.Add(1)
 		}
 	}
 	flood := func(f *tunnel.Flow) {
@@ -186,10 +189,17 @@ func TestTU3_BothDirectionsFull(t *testing.T) {
 	}
 	all := make(chan struct{})
 	go func() { done.Wait(); close(all) }()
-	select {
-	case <-all:
-	case <-time.After(25 * time.Second):
-		t.Fatal("stuck")
+	for over, last := false, int64(-1); !over; {
+		select {
+		case <-all:
+			over = true
+		case <-time.After(10 * time.Second): // a slow machine moves something
+			now := moved.Load()
+			if now == last {
+				t.Fatalf("stuck after %d messages", now)
+			}
+			last = now
+		}
 	}
 	// The median, since a busy machine takes the processor away for longer.
 	if median := gaps.median(); median > 10*time.Millisecond {
