@@ -22,8 +22,9 @@ type Location struct {
 	// something dirty; each holds one token.
 	changed, unsaved chan struct{}
 
-	// writes serialise the store's calls per key. Taken before mu.
-	writes [writeShards]sync.Mutex
+	// writes serialise the store's calls per key: whoever has put a token into
+	// the key's channel may call. Taken before mu.
+	writes [writeShards]chan struct{}
 
 	mu sync.RWMutex
 	// Guarded by mu.
@@ -71,7 +72,7 @@ func New(cfg Config, store Store, log *slog.Logger) *Location {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Location{
+	l := &Location{
 		cfg:     cfg.withDefaults(),
 		store:   store,
 		log:     log.With("room", "location"),
@@ -85,6 +86,10 @@ func New(cfg Config, store Store, log *slog.Logger) *Location {
 		dirty:   make(map[DeviceID]struct{}),
 		words:   make(words),
 	}
+	for i := range l.writes {
+		l.writes[i] = make(chan struct{}, 1)
+	}
+	return l
 }
 
 // Unbind removes one binding, because the client said so (Expires 0). With its
@@ -130,7 +135,7 @@ func (l *Location) Unflow(flow string, at time.Time) []DeviceID {
 			continue
 		}
 		l.setLive(b, false)
-		b.FlowLost = at
+		b.FlowLost, b.Answering = at, false
 		if !slices.Contains(ids, b.dev.id) {
 			ids = append(ids, b.dev.id)
 		}

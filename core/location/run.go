@@ -239,9 +239,9 @@ func (l *Location) Save(ids ...DeviceID) error {
 }
 
 func (l *Location) save(id DeviceID) error {
-	write := &l.writes[maphash.Comparable(shardSeed, id)%writeShards]
-	write.Lock()
-	defer write.Unlock()
+	write := l.writes[maphash.Comparable(shardSeed, id)%writeShards]
+	write <- struct{}{}
+	defer func() { <-write }()
 
 	l.mu.Lock()
 	delete(l.dirty, id)

@@ -117,6 +117,7 @@ type Proxy struct {
 	waiting map[location.DeviceID]map[waiter]struct{} // guarded by waitMu
 
 	lineup lineup
+	grants grants
 	notes  notes
 	told   tally
 	short  shortGrants

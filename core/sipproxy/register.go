@@ -37,6 +37,9 @@ type registration struct {
 	tokens   []location.Token
 	token    string // ours, towards the PBX
 	stale    string // what it was, under a key that is no longer valid; "" for none
+
+	void   bool                // a newer one has been granted; guarded by grants.mu
+	spares []location.DeviceID // that registered after a star; guarded by grants.mu
 }
 
 // register takes a REGISTER. The PBX decides, or in a stand-alone domain our
@@ -52,8 +55,10 @@ func (p *Proxy) register(st *serverTx) {
 		p.registerHere(reg)
 	case p.refreshes(reg):
 		p.m.registers.WithLabelValues("refreshed").Inc()
-		p.loc.Refresh(reg.id, reg.regID, time.Now().Add(reg.expires))
-		p.accepted(reg, nil)
+		p.settle(reg, nil, func() ([]location.DeviceID, error) {
+			p.loc.Refresh(reg.id, reg.regID, time.Now().Add(reg.expires))
+			return nil, nil
+		})
 	default:
 		p.registerThere(reg)
 	}
@@ -215,10 +220,8 @@ func (p *Proxy) registerHere(reg *registration) {
 	case "sip:"+user+"@"+reg.dom.Name != reg.aor:
 		st.reply(403, "")
 	default:
-		reg.expires = min(reg.expires, reg.dom.UpstreamExpires)
-		if p.bind(reg, reg.expires, nil) {
-			p.accepted(reg, nil)
-		}
+		grant := min(reg.expires, reg.dom.UpstreamExpires)
+		p.settle(reg, nil, func() ([]location.DeviceID, error) { return p.enact(reg, grant, nil) })
 	}
 }
 
@@ -231,11 +234,13 @@ func authorizations(req *sip.Request) (values []string) {
 
 // registerThere forwards a REGISTER to the PBX with a contact of ours.
 func (p *Proxy) registerThere(reg *registration) {
-	st := reg.st
+	p.grants.begin(reg)
 	p.withPBX(reg.dom.Name, hopAddr{}, func(pe *peer) {
-		out := p.upstreamRegister(reg, pe)
-		p.relayHeard(st, pe, out, func(res *sip.Response) { p.registerAnswered(reg, res) }, nil)
-	}, func(err error) { p.unreachable(st, reg.dom.Name, err) })
+		p.askPBX(reg, pe, p.upstreamRegister(reg, pe))
+	}, func(err error) {
+		p.grants.end(reg)
+		p.unreachable(reg.st, reg.dom.Name, err)
+	})
 }
 
 // upstreamRegister is what the PBX sees: our contact, a long expiry, and

@@ -1,7 +1,6 @@
 package sipproxy
 
 import (
-	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
-	"sallyport/core/downstream"
 	"sallyport/core/location"
 	"sallyport/core/sipmsg"
 )
@@ -20,9 +18,7 @@ func (p *Proxy) registerAnswered(reg *registration, res *sip.Response) {
 	switch {
 	case res.IsSuccess():
 		p.m.registers.WithLabelValues("accepted").Inc()
-		if p.granted(reg, res) {
-			p.accepted(reg, res)
-		}
+		p.granted(reg, res)
 	case res.StatusCode == 401 || res.StatusCode == 407: // the client will try again (PN-12)
 		p.m.registers.WithLabelValues("challenged").Inc()
 		reg.st.respond(reg.st.back(res))
@@ -60,9 +56,8 @@ func sameToken(a, b *location.Token) bool {
 	return a.Provider == b.Provider && a.Kind == b.Kind && a.App == b.App && a.Value == b.Value
 }
 
-// granted learns from a 2xx what the PBX now holds. False means that it could
-// not be kept here, which has been answered.
-func (p *Proxy) granted(reg *registration, res *sip.Response) bool {
+// granted learns from a 2xx what the PBX now holds.
+func (p *Proxy) granted(reg *registration, res *sip.Response) {
 	grant := time.Duration(0)
 	if !reg.fetch && !reg.star && reg.expires > 0 {
 		grant = p.grantOf(reg, res)
@@ -70,7 +65,7 @@ func (p *Proxy) granted(reg *registration, res *sip.Response) bool {
 			p.shortGrant(reg.dom.Name, asked, grant)
 		}
 	}
-	return p.bind(reg, grant, res)
+	p.settle(reg, res, func() ([]location.DeviceID, error) { return p.enact(reg, grant, res) })
 }
 
 // grantOf is the expiry the PBX gave our contact.
@@ -88,68 +83,6 @@ func (p *Proxy) grantOf(reg *registration, res *sip.Response) time.Duration {
 		return time.Duration(n) * time.Second
 	}
 	return min(reg.expires, defaultExpires)
-}
-
-// bind makes true what was accepted: the binding, its device and tokens, or
-// their removal. False means that it could not be kept, which has been answered.
-func (p *Proxy) bind(reg *registration, grant time.Duration, res *sip.Response) bool {
-	switch {
-	case reg.fetch:
-		return true
-	case reg.star:
-		p.m.registers.WithLabelValues("removed").Inc()
-		for _, dev := range p.loc.Lookup(reg.aor) {
-			p.remove(dev.ID)
-		}
-		return true
-	case reg.expires == 0 || grant == 0:
-		reg.expires = 0
-		p.m.registers.WithLabelValues("removed").Inc()
-		p.unbind(reg)
-		return true
-	}
-	now := time.Now()
-	flow := reg.st.from.flow
-	cseq := uint32(0)
-	if c := reg.st.req.CSeq(); c != nil {
-		cseq = c.SeqNo
-	}
-	reg.expires = min(reg.expires, grant)
-	b := location.Binding{
-		AOR: reg.aor, Instance: reg.id.Instance, RegID: reg.regID,
-		Contact: reg.contact.Raw, URI: reg.contact.URI.WithoutPush().String(),
-		CallID: headerValue(reg.st.req, "Call-ID"), CSeq: cseq, Token: reg.token,
-		Identities: associated(res), Flow: flow.ID(), Edge: downstream.Edge(flow.ID()), Core: p.cfg.Core,
-		Registered: now, Expires: now.Add(reg.expires), Granted: now, GrantEnds: now.Add(grant),
-		Transport: flow.Info().Transport, Public: flow.Info().Public,
-		UserAgent: headerValue(reg.st.req, "User-Agent"),
-	}
-	if err := p.loc.Bind(b, reg.tokens, reg.push.Class); err != nil {
-		p.log.Error("binding not kept", "aor", location.AOR(reg.aor), "err", err)
-		if !errors.Is(err, location.ErrNotStored) {
-			reg.st.reply(500, "Registration Not Kept")
-			return false
-		}
-	}
-	if reg.st.from.isGone() { // the client has gone meanwhile: it is suspended
-		p.loc.Unflow(flow.ID(), now)
-	}
-	return true
-}
-
-// unbind removes one registration of a device, and the device with the last.
-func (p *Proxy) unbind(reg *registration) {
-	p.loc.Unbind(reg.id, reg.regID)
-	if _, left := p.loc.Device(reg.id); !left {
-		p.notes.drop(reg.id)
-		p.waker.Gone(reg.id.String())
-	}
-}
-
-func (p *Proxy) remove(id location.DeviceID) {
-	p.loc.Remove(id)
-	p.notes.drop(id)
-	p.waker.Gone(id.String())
 }
 
 // associated are the identities the PBX accepted beside the AOR
@@ -189,7 +122,11 @@ func (p *Proxy) accepted(reg *registration, res *sip.Response) {
 	out.SetBody(nil)
 	out.SetTransport(st.from.via)
 	st.respond(out)
-	if reg.fetch || reg.star || reg.expires == 0 || st.from.isGone() {
+	if reg.fetch || reg.star || reg.expires == 0 {
+		return
+	}
+	p.loc.Answered(reg.id, reg.regID, st.from.flow.ID())
+	if st.from.isGone() {
 		return
 	}
 	p.deviceUp(reg.id, st.from)
