@@ -61,7 +61,9 @@ type Binding struct {
 	// Flow is the id of the live flow ("edge/boot/uuid"), "" when there is none.
 	Flow string `json:"flow,omitempty"`
 	// FlowLost is when the flow ended; zero while it lives or if there was
-	// none. After a restart it is the time of Load.
+	// none. After a restart it is the time of Load, while Answering that of the
+	// registration: a device that is just coming is waited for like one that
+	// has just gone (B30).
 	FlowLost time.Time `json:"-"`
 	// Answering: the 2xx to the REGISTER has not left yet. The client may use
 	// the flow ([Location.ByFlow]); for all others it is not there before
