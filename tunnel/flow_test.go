@@ -368,7 +368,7 @@ func TestTU29_FloodOfOneFlowStopsAtItsWindow(t *testing.T) {
 		if got := len(heard.messages()) * 512; got != 65536 {
 			t.Errorf("the core holds %d bytes", got)
 		}
-		if err := up.Send([]byte("x")); err != tunnel.ErrNoCredit {
+		if err := up.Send([]byte("x")); !errors.Is(err, tunnel.ErrNoCredit) {
 			t.Errorf("a byte more: %v, want ErrNoCredit", err)
 		}
 		waited := make(chan error)
@@ -402,7 +402,7 @@ func TestSendWaitEndsWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		over := fmt.Errorf("the caller hung up")
 		time.AfterFunc(time.Second, func() { cancel(over) })
-		if err := down.SendWait(ctx, []byte("x")); err != over {
+		if err := down.SendWait(ctx, []byte("x")); !errors.Is(err, over) {
 			t.Errorf("%v, want %v", err, over)
 		}
 	})

@@ -134,7 +134,7 @@ func TestFlowNobodyWantsIsRefused(t *testing.T) {
 		if got := phone.codes(); len(got) != 1 || got[0] != tunnel.ClosePolicy {
 			t.Errorf("ended with %v, want policy", got)
 		}
-		if err := f.Send([]byte("x")); err != tunnel.ErrClosed {
+		if err := f.Send([]byte("x")); !errors.Is(err, tunnel.ErrClosed) {
 			t.Errorf("send: %v", err)
 		}
 	})

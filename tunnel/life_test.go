@@ -2,6 +2,7 @@ package tunnel_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"runtime"
 	"slices"
@@ -55,7 +56,7 @@ func TestTU8_FrozenPeerIsNoticed(t *testing.T) {
 				up := open(t, a, 1, phone)
 				if load {
 					start(t, func(ctx context.Context) error {
-						for ctx.Err() == nil && up.Send(make([]byte, 600)) != tunnel.ErrClosed {
+						for ctx.Err() == nil && !errors.Is(up.Send(make([]byte, 600)), tunnel.ErrClosed) {
 							time.Sleep(5 * time.Millisecond)
 						}
 						return nil
@@ -118,10 +119,10 @@ func TestTU13_CoreRestarts(t *testing.T) {
 		if got := old.codes(); !slices.Equal(got, []tunnel.CloseCode{tunnel.CloseTunnelLost}) {
 			t.Errorf("the leaving core's flow ended with %v", got)
 		}
-		if err := first.Send([]byte("x")); err != tunnel.ErrClosed {
+		if err := first.Send([]byte("x")); !errors.Is(err, tunnel.ErrClosed) {
 			t.Errorf("send on the old flow: %v", err)
 		}
-		if err := up.Send([]byte("in the gap")); err != tunnel.ErrNoCredit {
+		if err := up.Send([]byte("in the gap")); !errors.Is(err, tunnel.ErrNoCredit) {
 			t.Errorf("send in the gap: %v, want ErrNoCredit", err)
 		}
 		if err := up.Event(tunnel.EventSilent); err != nil {

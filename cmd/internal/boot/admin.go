@@ -23,7 +23,7 @@ type admin struct {
 // newAdmin opens the listener. The pages hold no secret and change nothing,
 // so they need no token; the listener is meant for loopback all the same.
 func newAdmin(addr string, reg *prometheus.Registry, ready func() bool, log *slog.Logger) (*admin, error) {
-	l, err := net.Listen("tcp", addr)
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("admin.listen: %w", err)
 	}

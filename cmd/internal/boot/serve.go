@@ -27,7 +27,7 @@ func (p Program[C]) serve(ctx context.Context, proc Process, cfg C, load func() 
 	// it drains.
 	adminCtx, stopAdmin := context.WithCancel(ctx)
 	adminDone := make(chan error, 1)
-	defer func() { _ = <-adminDone }()
+	defer func() { <-adminDone }() //nolint:errcheck // what it ended with was logged
 	defer stopAdmin()
 	if p.Admin == nil || p.Admin(&cfg) == "" {
 		adminDone <- nil
