@@ -163,7 +163,7 @@ func TestFlowsEndAfterGrace(t *testing.T) {
 		r.last().cut()
 		lost := time.Now()
 		synctest.Wait()
-		if _, err := a.Open(sip(3), newClient()); err != tunnel.ErrNoCore {
+		if _, err := a.Open(sip(3), newClient()); !errors.Is(err, tunnel.ErrNoCore) {
 			t.Errorf("open without a core: %v", err)
 		}
 		if st := a.Sessions(); len(st) != 1 || st[0].Up || st[0].Flows != 2 {
@@ -179,7 +179,7 @@ func TestFlowsEndAfterGrace(t *testing.T) {
 		if got := phone.codes(); !slices.Equal(got, []tunnel.CloseCode{tunnel.CloseTunnelLost}) {
 			t.Errorf("ended with %v", got)
 		}
-		if err := <-waited; err != tunnel.ErrClosed {
+		if err := <-waited; !errors.Is(err, tunnel.ErrClosed) {
 			t.Errorf("the waiting send got %v", err)
 		}
 		if len(closed.codes()) != 0 {
@@ -220,7 +220,7 @@ func TestTU14_EdgeRestarts(t *testing.T) {
 		phone := newClient()
 		open(t, again, 2, phone)
 		synctest.Wait()
-		if err := old.Send([]byte("for the old one")); err != tunnel.ErrClosed {
+		if err := old.Send([]byte("for the old one")); !errors.Is(err, tunnel.ErrClosed) {
 			t.Errorf("send to the old flow: %v", err)
 		}
 		fresh, _ := core.newest()

@@ -1,6 +1,7 @@
 package tunnel_test
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -89,7 +90,7 @@ func TestLongestMessagePassesOnIdleFlow(t *testing.T) {
 				t.Fatalf("the core got %d bytes, want %d", len(got[len(got)-1]), n)
 			}
 		}
-		if err := up.Send(make([]byte, 65537)); err != tunnel.ErrTooBig {
+		if err := up.Send(make([]byte, 65537)); !errors.Is(err, tunnel.ErrTooBig) {
 			t.Errorf("65537 bytes: %v, want ErrTooBig", err)
 		}
 	})
@@ -97,7 +98,7 @@ func TestLongestMessagePassesOnIdleFlow(t *testing.T) {
 
 func TestOpenWithoutCore(t *testing.T) {
 	a := tunnel.NewAcceptor(edge("core1"))
-	if _, err := a.Open(sip(1), newClient()); err != tunnel.ErrNoCore {
+	if _, err := a.Open(sip(1), newClient()); !errors.Is(err, tunnel.ErrNoCore) {
 		t.Errorf("%v, want ErrNoCore", err)
 	}
 	if _, err := a.Open(tunnel.Info{Service: "sip", Path: strings.Repeat("x", 5000)}, newClient()); err == nil || !strings.Contains(err.Error(), "path") {
