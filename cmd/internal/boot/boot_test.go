@@ -2,7 +2,9 @@ package boot_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -276,11 +278,17 @@ func TestAnAdminAddressInUseIsNamed(t *testing.T) {
 	contains(t, "log", r.stderr.String(), "admin.listen: listen tcp "+l.Addr().String())
 }
 
+// freeAddr is an address to listen on. Its port is below those that systems
+// give to outgoing connections, so that none of these gets it meanwhile.
 func freeAddr(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const low, high, tries = 10_000, 32_000, 100
+	for range tries {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", low+rand.IntN(high-low)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
