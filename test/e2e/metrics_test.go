@@ -26,7 +26,7 @@ func (s *scene) metrics() map[string]string {
 }
 
 func TestB24TheMetricsOfTheCoreAndTheEdge(t *testing.T) {
-	at(t, PBXDomain, window(time.Second), func(s *scene) {
+	at(t, PBXDomain, window(4*time.Second), func(s *scene) {
 		alice, bob := s.caller("alice"), s.asleep("bob")
 		s.wakesFor(alice, bob, "bob", 1)
 		s.sleeps(bob)

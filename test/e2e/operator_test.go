@@ -153,7 +153,7 @@ func TestB24TheTraceOfACallThatDidNotRingNamesTheStep(t *testing.T) {
 	}
 	for failed, prepare := range stories {
 		t.Run(failed, func(t *testing.T) {
-			cfg := window(time.Second)
+			cfg := window(4 * time.Second)
 			cfg.Core = both(cfg.Core, grace(10*time.Millisecond).Core)
 			at(t, Domain, cfg, func(s *scene) {
 				alice := s.caller("alice")

@@ -18,7 +18,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 	for _, domain := range []string{PBXDomain, Domain} {
 		t.Run(domain, func(t *testing.T) {
 			var text syncBuffer
-			cfg := window(time.Second)
+			cfg := window(4 * time.Second)
 			cfg.PBX = domain == PBXDomain
 			cfg.Log = slog.New(slog.NewJSONHandler(&text, &slog.HandlerOptions{Level: slog.LevelDebug}))
 			town, ctx := inTown(t, cfg)
