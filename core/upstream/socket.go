@@ -26,10 +26,11 @@ type socket struct {
 	// Guarded by mu.
 	mu    sync.Mutex
 	peers map[netip.AddrPort]*Conn
+	hops  map[netip.AddrPort]bool // peers that we chose to send to; they do not make room
 }
 
 func newSocket(u *Upstream, pc net.PacketConn) *socket {
-	return &socket{up: u, pc: pc, local: addrPort(pc.LocalAddr()), peers: make(map[netip.AddrPort]*Conn)}
+	return &socket{up: u, pc: pc, local: addrPort(pc.LocalAddr()), peers: make(map[netip.AddrPort]*Conn), hops: make(map[netip.AddrPort]bool)}
 }
 
 // read hands over datagrams until the socket is closed.
@@ -77,6 +78,30 @@ func (s *socket) datagram(p []byte, from netip.AddrPort) {
 	s.up.handler.Message(c, append([]byte(nil), p...))
 }
 
+// hop is the peer at an address that we send to of our own accord: an upstream,
+// or the next hop of a dialog.
+func (s *socket) hop(a netip.AddrPort) (*Conn, error) {
+	c, err := s.peer(a)
+	if err == nil {
+		s.mu.Lock()
+		s.hops[a] = true
+		s.mu.Unlock()
+	}
+	return c, err
+}
+
+// makeRoom ends one peer that is no hop. Called with mu held.
+func (s *socket) makeRoom() {
+	for a, c := range s.peers {
+		if s.hops[a] {
+			continue
+		}
+		delete(s.peers, a)
+		s.up.spawn(c.end)
+		return
+	}
+}
+
 // peer is the connection that stands for an address. When there are too many,
 // another makes room.
 func (s *socket) peer(a netip.AddrPort) (*Conn, error) {
@@ -86,11 +111,7 @@ func (s *socket) peer(a netip.AddrPort) (*Conn, error) {
 		return c, nil
 	}
 	if len(s.peers) >= maxPeers {
-		for old, c := range s.peers {
-			delete(s.peers, old)
-			s.up.spawn(c.end)
-			break
-		}
+		s.makeRoom()
 	}
 	c := &Conn{
 		transport: udp,
@@ -114,6 +135,7 @@ func (s *socket) end() {
 	s.mu.Lock()
 	conns := slices.Collect(maps.Values(s.peers))
 	clear(s.peers)
+	clear(s.hops)
 	s.mu.Unlock()
 	for _, c := range conns {
 		c.end()
@@ -125,7 +147,7 @@ func (u *Upstream) packetConn(a netip.AddrPort) (*Conn, error) {
 	for _, s := range u.sockets {
 		ip := s.local.Addr()
 		if !ip.IsValid() || ip.Is4() == a.Addr().Is4() || ip == netip.IPv6Unspecified() {
-			return s.peer(a)
+			return s.hop(a)
 		}
 	}
 	return nil, fmt.Errorf("no udp entry in sip.listen reaches %s", a)

@@ -141,3 +141,28 @@ func TestTheRealNetworkIsTheDefault(t *testing.T) {
 	(&peer{t, own}).send(message(2, "y"))
 	(&peer{t, own}).want(message(2, "y"))
 }
+
+func TestManyPeersDoNotPushOutTheUpstream(t *testing.T) {
+	pbx := udpFrom(t, "127.0.0.1:0")
+	u := onLoopback(t, Config{
+		Listen:    []string{"udp:127.0.0.1:0"},
+		Upstreams: map[string][]string{"example.com": {"sip:" + pbx.LocalAddr().String() + ";transport=udp"}},
+	}, &recorder{})
+	c, err := u.Conn(t.Context(), "example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for port := range uint16(3 * maxPeers) {
+		if _, err := u.sockets[0].peer(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.9"), 1+port)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if again, err := u.Conn(t.Context(), "example.com"); err != nil || again != c {
+		t.Errorf("the upstream is another connection: %v, %v", again, err)
+	}
+	select {
+	case <-c.Done():
+		t.Error("the upstream's connection was ended")
+	default:
+	}
+}
