@@ -139,3 +139,28 @@ func TestB20_APhoneThatHoldsTheOldInviteIsAskedOnceMore(t *testing.T) {
 		c.ends(486)
 	})
 }
+
+func TestOB8_TheInstancesOtherFlowIsTriedWhenOneIsSilent(t *testing.T) {
+	inTown(t, func(t *testing.T, w *town) {
+		one, two := w.phone("alice", "tls").awake(), w.phone("alice2", "wss")
+		two.contact = "<" + two.uri() + two.push + `>;+sip.instance="<` + one.urn + `>";reg-id=2`
+		pass(time.Second)
+		two.awake()
+		c := w.calls("newest")
+		inv := two.hears("INVITE") // the newer flow does not answer, and loses the call
+		pass(2 * time.Second)
+		other := one.hears("INVITE")
+		one.say(reply(other, 180)...)
+		c.hears("SIP/2.0 180")
+		two.say(reply(inv, 100)...) // too late: it is told so
+		two.hears("CANCEL")
+		one.refuses(other, 486)
+		c.ends(486)
+
+		two.fallsSilent()
+		c = w.calls("hears")
+		one.refuses(one.hears("INVITE"), 486) // at once, since the newer is known to be silent
+		c.ends(486)
+		w.pushed(2)
+	})
+}
