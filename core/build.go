@@ -34,6 +34,9 @@ const maxTraces = 10000
 // build opens what the config names and gives the rooms to one another. The
 // rooms come in the order in which they start; they end in the reverse.
 func (s *Server) build(ctx context.Context) ([]room, error) {
+	for _, text := range s.cfg.unbuilt() {
+		s.log.Warn("this version does not do what the config asks", "what", text)
+	}
 	bundle, err := certs.LoadBundle(s.cfg.Tunnel.Identity)
 	if err != nil {
 		return nil, fmt.Errorf("tunnel.identity: %w", err)
@@ -164,9 +167,6 @@ func (s *Server) domains(ctx context.Context) ([]sipproxy.Domain, map[string][]s
 		if dom.UpstreamExpires == 0 {
 			dom.UpstreamExpires = defaultUpstreamExpires
 		}
-		if d.Path {
-			s.log.Warn("path = true is not built yet; the PBX gets a contact of ours", "domain", d.Name)
-		}
 		if uris, _ := d.Upstreams(); len(uris) > 0 {
 			upstreams[dom.Name] = uris
 		} else {
@@ -204,7 +204,6 @@ func (s *Server) apps() ([]push.App, error) {
 	var apps []push.App
 	for i, a := range s.cfg.Push.Apps {
 		if a.Provider != push.ProviderAPNs {
-			s.log.Warn("this push provider is not built yet; its devices cannot be woken", "app", a.ID, "provider", a.Provider)
 			continue
 		}
 		c, err := apns.New(apns.Config{

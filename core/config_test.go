@@ -137,3 +137,19 @@ func TestWhatRunCannotOpenIsNamedByItsKey(t *testing.T) {
 		t.Fatal("Run did not return")
 	}
 }
+
+func TestWhatIsNotBuiltYetIsSaid(t *testing.T) {
+	c := good()
+	c.XMPP.Domains = []XMPPDomainConfig{{Name: "example.com", Upstream: "xmpp://xmpp.example.com:5222"}}
+	c.SIP.Domains[0].Path = true
+	c.Push.Apps = []AppConfig{{ID: "org.example.phone", Provider: "fcm", ServiceAccount: "fcm.json"}}
+	text := strings.Join(c.unbuilt(), "\n")
+	for _, key := range []string{"xmpp.domain[0]", "sip.domain[0].path", "push.app[0]"} {
+		if !strings.Contains(text, key) {
+			t.Errorf("%s is not named in:\n%s", key, text)
+		}
+	}
+	if plain := good(); len(plain.unbuilt()) != 0 {
+		t.Errorf("a config of today is complained of: %q", plain.unbuilt())
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sallyport/core/admin"
+	"sallyport/core/push"
 	"sallyport/core/upstream"
 	"sallyport/tunnel/unit"
 )
@@ -77,6 +78,25 @@ func (c *Config) Validate() error {
 		f = append(f, err)
 	}
 	return errors.Join(f...)
+}
+
+// unbuilt names what the config asks for that this version does not do, each as
+// "section.key: what happens instead".
+func (c *Config) unbuilt() (list []string) {
+	for i, d := range c.SIP.Domains {
+		if d.Path {
+			list = append(list, fmt.Sprintf("sip.domain[%d].path: the PBX gets a contact of ours", i))
+		}
+	}
+	for i := range c.XMPP.Domains {
+		list = append(list, fmt.Sprintf("xmpp.domain[%d]: no XMPP is carried", i))
+	}
+	for i, a := range c.Push.Apps {
+		if a.Provider != push.ProviderAPNs {
+			list = append(list, fmt.Sprintf("push.app[%d]: devices of provider %s cannot be woken", i, a.Provider))
+		}
+	}
+	return list
 }
 
 func (c *Config) validateTunnel(f *faults) {

@@ -42,7 +42,7 @@ type draft struct {
 	routes  []sip.Header // Route headers that stay
 	drop    []string     // headers that go
 	first   []sip.Header // headers that come before all others, after Via
-	contact []sip.Header // replaces Contact where set; see keepContact
+	contact []sip.Header // takes the place of Contact, if newCtc
 	newCtc  bool
 }
 
