@@ -61,7 +61,7 @@ func (s *Server) status() admin.Status {
 	}
 	for _, t := range s.dialer.Sessions() {
 		st.Tunnels = append(st.Tunnels, admin.Tunnel{
-			Edge: t.Edge, Up: t.Up, Since: admin.At(t.Since), Flows: t.Flows, LastError: t.LastError,
+			Edge: t.Edge, Up: t.Up, Since: admin.At(t.Since), Flows: t.Flows, LastError: t.LastError, Notices: t.Notices,
 		})
 	}
 	for _, u := range s.up.Status() {

@@ -50,6 +50,7 @@ type Acceptor struct {
 	lost     []*session          // ended; their flows wait for another
 	names    names
 	draining bool
+	notices  []string
 }
 
 const (
@@ -242,6 +243,23 @@ func (s *session) status(lastErr string) SessionStatus {
 	st := SessionStatus{Edge: s.conn.RemoteAddr().String(), Peer: s.peer, Since: s.start, LastError: lastErr}
 	s.describe(&st)
 	return st
+}
+
+// SetNotices tells every core, now and when it comes, what an operator should
+// know of this edge: a certificate that nears its end, for instance. Notes
+// replace those set before; none take them back. Eight notes of 255 bytes
+// are told; the rest is cut off, and what does not print is left out.
+func (a *Acceptor) SetNotices(notes []string) {
+	notes = frame.CleanNotices(notes)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if slices.Equal(notes, a.notices) {
+		return
+	}
+	a.notices = notes
+	for _, s := range a.live {
+		s.notify(notes)
+	}
 }
 
 // Drain tells every core that this edge takes no new clients, and leaves when

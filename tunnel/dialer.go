@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	mathrand "math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -302,4 +303,5 @@ func (s *session) describe(st *SessionStatus) {
 	st.Up = s.err == nil
 	st.Flows, st.Draining = len(s.flows), s.draining
 	st.RTT = time.Duration(s.rtt.Load())
+	st.Notices = slices.Clone(s.notices)
 }

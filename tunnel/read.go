@@ -13,7 +13,7 @@ import (
 
 // handlers says what is done with each frame this version takes. A frame is
 // handled on the goroutine that reads, so none of these waits.
-var handlers = [frame.TypeGoAway + 1]func(s *session, flow uint32, p []byte) error{
+var handlers = [256]func(s *session, flow uint32, p []byte) error{
 	frame.TypeOpen:   (*session).onOpen,
 	frame.TypeData:   (*session).onData,
 	frame.TypeCredit: (*session).onCredit,
@@ -23,6 +23,7 @@ var handlers = [frame.TypeGoAway + 1]func(s *session, flow uint32, p []byte) err
 	frame.TypePong:   (*session).onPong,
 	frame.TypeDrain:  (*session).onDrain,
 	frame.TypeGoAway: (*session).onGoAway,
+	frame.TypeNotice: (*session).onNotice,
 }
 
 // read handles frames until the link breaks, and returns why it did.
@@ -52,14 +53,12 @@ func (s *session) readFrame() error {
 	if b, err = s.in.Peek(frame.HeaderLen + h.Len); err != nil {
 		return lost(err)
 	}
-	switch {
-	case h.Type.Skippable():
-	case int(h.Type) >= len(handlers) || handlers[h.Type] == nil:
-		return fmt.Errorf("%w: unexpected %v", errProtocol, h.Type)
-	default:
-		if err := handlers[h.Type](s, h.Flow, b[frame.HeaderLen:]); err != nil {
+	if handle := handlers[h.Type]; handle != nil {
+		if err := handle(s, h.Flow, b[frame.HeaderLen:]); err != nil {
 			return err
 		}
+	} else if !h.Type.Skippable() {
+		return fmt.Errorf("%w: unexpected %v", errProtocol, h.Type)
 	}
 	_, err = s.in.Discard(frame.HeaderLen + h.Len)
 	return err
@@ -243,6 +242,17 @@ func (s *session) onDrain(_ uint32, p []byte) error {
 			"within", time.Duration(binary.BigEndian.Uint32(p))*time.Millisecond)
 	}
 	return nil
+}
+
+// onNotice keeps what the operator should know of an edge.
+func (s *session) onNotice(_ uint32, p []byte) error {
+	notes, err := frame.ParseNotice(p)
+	if err == nil {
+		s.mu.Lock()
+		s.notices = notes
+		s.mu.Unlock()
+	}
+	return err
 }
 
 func (s *session) onGoAway(_ uint32, p []byte) error {

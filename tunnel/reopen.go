@@ -25,6 +25,9 @@ func (a *Acceptor) admit(s *session) {
 	if a.draining {
 		s.drain(0)
 	}
+	if len(a.notices) > 0 {
+		s.notify(a.notices)
+	}
 	a.mu.Unlock()
 	if before != nil {
 		before.fail(errReplaced, frame.GoAwayReplaced)

@@ -63,6 +63,7 @@ type session struct {
 	room     []chan struct{} // who waits for room in data, longest first
 	blocked  map[*Flow]*block
 	draining bool
+	notices  []string // the peer's newest
 	leaving  bool
 	lostAt   time.Time   // when it ended; guarded by Acceptor.mu
 	overdue  *time.Timer // ends a leaving session whose peer does not read
@@ -161,6 +162,14 @@ func (s *session) drain(in time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.control = frame.AppendUint32(s.control, frame.TypeDrain, 0, ms)
+	s.work.Signal()
+}
+
+// notify tells the peer's operator what to know of this end.
+func (s *session) notify(notes []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.control = frame.AppendNotice(s.control, notes)
 	s.work.Signal()
 }
 

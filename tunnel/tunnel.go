@@ -111,6 +111,7 @@ type SessionStatus struct {
 	RTT       time.Duration // of the newest PING, 0 before
 	Draining  bool          // the peer wants no new flows
 	LastError string        // why there is no session, or why the one before ended
+	Notices   []string      // what the edge wants its operator to know; a claim, but clean: see [Acceptor.SetNotices]
 }
 
 // tunables are what both ends may set, with their defaults filled in.

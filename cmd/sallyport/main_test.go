@@ -136,7 +136,8 @@ func TestStatusIsReadable(t *testing.T) {
 		return admin.Status{
 			Version: "1.2.3", Started: noon, Uptime: 3723,
 			Tunnels: []admin.Tunnel{
-				{Edge: "edge1.example.com:7443", Up: true, Since: admin.At(noon), Flows: 12},
+				{Edge: "edge1.example.com:7443", Up: true, Since: admin.At(noon), Flows: 12,
+					Notices: []string{"the certificate of edge.example.com ends in 9 days"}},
 				{Edge: "edge2.example.com:7443", LastError: "dial tcp: connection refused"},
 			},
 			Domains: []admin.Domain{
@@ -172,6 +173,7 @@ embedded  ok     -
 
 WARNINGS
 - the certificate in /etc/sallyport/core1.pem ends in 12 days
+- edge1.example.com:7443: the certificate of edge.example.com ends in 9 days
 `)
 	code, out, _ = sallyport(t, "", "status", "--core", url, "--json")
 	if code != 0 || !strings.HasPrefix(out, "{\n  \"version\": \"1.2.3\",") {

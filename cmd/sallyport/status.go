@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -31,13 +32,24 @@ func (cmd *statusCmd) Run(c *console) error {
 	t := newTable(c.out, "STORE", "STATE", "LAST ERROR")
 	t.row(s.Store.Kind, okOr(s.Store.OK, "FAILED"), s.Store.LastError)
 	t.end()
-	for i, w := range s.Warnings {
+	for i, w := range warnings(s) {
 		if i == 0 {
 			fmt.Fprintln(c.out, "\nWARNINGS")
 		}
 		fmt.Fprintln(c.out, "-", clean(w))
 	}
 	return nil
+}
+
+// warnings are the core's own and what its edges say.
+func warnings(s admin.Status) []string {
+	all := slices.Clone(s.Warnings)
+	for _, t := range s.Tunnels {
+		for _, n := range t.Notices {
+			all = append(all, t.Edge+": "+n)
+		}
+	}
+	return all
 }
 
 func (c *console) tunnels(tunnels []admin.Tunnel) {

@@ -139,7 +139,7 @@ func TestAnswersHaveTheShapeOfTheContract(t *testing.T) {
 		want string
 	}{
 		{request{path: "/api/v1/status"}, `{"version":"1.2.3","started":"2026-03-01T12:00:00Z","uptime":60,"ready":true,` +
-			`"tunnels":[{"edge":"edge1.example.com:7443","up":true,"since":"2026-03-01T12:00:00Z","flows":2,"last_error":""}],` +
+			`"tunnels":[{"edge":"edge1.example.com:7443","up":true,"since":"2026-03-01T12:00:00Z","flows":2,"last_error":"","notices":[]}],` +
 			`"domains":[{"name":"example.com","upstream":"sip:pbx.example.com","ok":false,"last_error":"connection refused"}],` +
 			`"push":{"enabled":true,"apps":[{"id":"org.example.phone","provider":"apns","ok":true,"last_error":""}]},` +
 			`"store":{"kind":"embedded","ok":true,"last_error":""},"warnings":[]}`},

@@ -117,6 +117,9 @@ func (a *Admin) status(*http.Request) (any, error) {
 	s.Ready = a.ready()
 	s.Tunnels, s.Domains, s.Warnings = list(s.Tunnels), list(s.Domains), list(s.Warnings)
 	s.Push.Apps = list(s.Push.Apps)
+	for i := range s.Tunnels {
+		s.Tunnels[i].Notices = list(s.Tunnels[i].Notices)
+	}
 	return s, nil
 }
 

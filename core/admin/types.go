@@ -22,6 +22,7 @@ type Tunnel struct {
 	Since     *time.Time `json:"since"` // of the present state; null before the first
 	Flows     int        `json:"flows"`
 	LastError string     `json:"last_error"`
+	Notices   []string   `json:"notices"` // what the edge says its operator should know
 }
 
 // Domain is one SIP domain and whether its PBX can be reached.

@@ -53,6 +53,8 @@ const (
 	TypeDrain  Type = 0x44 // u32: milliseconds until the sender leaves
 	TypeGoAway Type = 0x45 // u16 code, text: last frame of a link
 	TypeDgram  Type = 0x46 // best effort bytes; needs FeatureDgram
+
+	TypeNotice Type = 0xc1 // notes of an edge to whoever operates the core
 )
 
 // Skippable tells whether a receiver that does not know t ignores the frame.
@@ -96,6 +98,8 @@ func ruleOf(t Type) (rule, bool) {
 		return rule{name: "DRAIN", min: 4, max: 4, session: true}, true
 	case TypeGoAway:
 		return rule{name: "GOAWAY", min: 2, max: 2 + MaxText, session: true}, true
+	case TypeNotice:
+		return rule{name: "NOTICE", max: MaxNotices * (1 + MaxText), session: true}, true
 	case TypeDgram:
 		return rule{name: "DGRAM", min: 1, max: MaxPayload, reserved: true}, true
 	}

@@ -176,6 +176,9 @@ func TestHeaderRefusesWhatNoFrameMayClaim(t *testing.T) {
 		"unknown":                  {4, 0x3f, 1, false},
 		"unknown, skippable":       {4, 0x80, 1, true},
 		"skippable of the session": {65536, 0xff, 0, true},
+		"notice of a flow":         {2, frame.TypeNotice, 1, false},
+		"notice too long":          {2049, frame.TypeNotice, 0, false},
+		"no notice any more":       {0, frame.TypeNotice, 0, true},
 		"skippable but long":       {65537, 0xff, 0, false},
 		"resume not agreed on":     {8, frame.TypeAck, 0, false},
 		"pieces not agreed on":     {8, frame.TypePart, 1, false},
@@ -194,7 +197,7 @@ func TestTypesSortThemselves(t *testing.T) {
 			t.Errorf("%v is not sequenced", typ)
 		}
 	}
-	for _, typ := range []frame.Type{frame.TypeHello, frame.TypeAck, frame.TypePing, frame.TypePong, frame.TypeDrain, frame.TypeGoAway, frame.TypeDgram, 0xc0} {
+	for _, typ := range []frame.Type{frame.TypeHello, frame.TypeAck, frame.TypePing, frame.TypePong, frame.TypeDrain, frame.TypeGoAway, frame.TypeDgram, frame.TypeNotice, 0xc0} {
 		if typ.Sequenced() {
 			t.Errorf("%v is sequenced", typ)
 		}
