@@ -34,11 +34,11 @@ func realTown(b *testing.B, other func(string)) *town {
 		}
 		other(m)
 	}
-	edge := start(context.Background(), b, func(ctx context.Context) error { return w.edge.Serve(ctx, w.pipes) })
+	w.startEdge()
 	w.startCore()
 	b.Cleanup(func() {
 		w.stopCore()
-		edge.stop()
+		w.edgeRun.stop()
 	})
 	for !w.edge.Ready() || w.proxy.livePBX("example.com") == nil {
 		time.Sleep(time.Millisecond) // sockets of the harness, not of a test's logic

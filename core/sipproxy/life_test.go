@@ -61,27 +61,3 @@ func TestAReopenedFlowFreesWhoWaits(t *testing.T) {
 		ph.say(reply(ph.hears("BYE"), 200)...)
 	})
 }
-
-func TestR11_TheEndOfTheCoreAnswersWhoeverWaits(t *testing.T) {
-	each(t, []int{2}, func(t *testing.T, w *town, phones []*phone) {
-		rings, sleeps := phones[0].awake(), phones[1].asleep()
-		_ = sleeps
-		held := w.callsAt("sip:"+w.token(sleeps)+"@"+advertise, "held")
-		ringing := w.callsAt("sip:"+w.token(rings)+"@"+advertise, "ringing")
-		inv := rings.rings("ringing")
-		ringing.hears("SIP/2.0 180")
-		w.pbx.say(w.asks("MESSAGE", "sip:"+w.token(rings)+"@"+advertise, "message")...)
-		rings.hears("MESSAGE")
-		done := make(chan struct{})
-		go func() { w.stopCore(); close(done) }()
-		synctest.Wait()
-		held.hears("SIP/2.0 503")
-		rings.hearsOf("ringing", "CANCEL")
-		rings.say(reply(inv, 487)...)
-		ringing.hears("SIP/2.0 503")
-		w.pbx.hearsOf("message", "SIP/2.0 503")
-		<-done
-		w.startCore()
-		pass(5 * time.Second)
-	})
-}

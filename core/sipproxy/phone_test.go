@@ -1,6 +1,7 @@
 package sipproxy
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"testing/synctest"
@@ -21,6 +22,20 @@ type phone struct {
 	push      string // URI parameters that hold its tokens
 	callID    string // of its REGISTERs
 	contact   string // instead of a Contact made of the above
+	at        string // its address; "" is home
+}
+
+// home is where phones are that have not moved.
+const home = "192.0.2.7:50000"
+
+func (ph *phone) address() string { return cmp.Or(ph.at, home) }
+
+// moves is the phone on another network, with another address and a flow of
+// its own; the one it was on stays open, with nobody at its end any more.
+func (ph *phone) moves() *phone {
+	moved := *ph
+	moved.script, moved.at = nil, "198.51.100.9:40000"
+	return &moved
 }
 
 // phone makes a phone; the name is the user's, and a digit that tells two
@@ -56,7 +71,7 @@ func (ph *phone) uri() string {
 	if ph.transport == "wss" {
 		t = "ws"
 	}
-	return "sip:" + ph.user + "@192.0.2.7:50000;transport=" + t
+	return "sip:" + ph.user + "@" + ph.address() + ";transport=" + t
 }
 
 // register is the phone's REGISTER.
@@ -86,7 +101,7 @@ func (ph *phone) register(extra ...string) []string {
 func (ph *phone) connects() *phone {
 	ph.w.t.Helper()
 	seq++
-	ph.script = ph.w.client(fmt.Sprintf("%s#%d", ph.user, seq), ph.transport)
+	ph.script = ph.w.client(fmt.Sprintf("%s#%d", ph.user, seq), ph.transport, ph.address())
 	return ph
 }
 

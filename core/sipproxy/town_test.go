@@ -42,7 +42,8 @@ type town struct {
 	cfg     Config
 	store   location.Store   // outlives the core
 	edge    *tunnel.Acceptor // outlives the core
-	pipes   *pipeListener
+	inner   inner            // where the core dials the edge
+	edgeRun *running
 	pushes  *pusher
 	pbx     *script
 	pbxOver string // transport to the PBX: "udp", else TCP
@@ -67,13 +68,11 @@ func inTown(t *testing.T, story func(t *testing.T, w *town), with ...func(*Confi
 	t.Helper()
 	users := usersFile(t)
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
 		w := buildTown(t, users, with...)
-		edge := start(ctx, t, func(ctx context.Context) error { return w.edge.Serve(ctx, w.pipes) })
+		w.startEdge()
 		defer func() { // also when the story fails
 			w.stopCore()
-			cancel()
-			<-edge.done
+			w.edgeRun.stop()
 		}()
 		w.startCore()
 		synctest.Wait()
@@ -112,10 +111,6 @@ func buildTown(t testing.TB, usersFile string, with ...func(*Config)) *town {
 	for _, f := range with {
 		f(&w.cfg)
 	}
-	w.edge = tunnel.NewAcceptor(tunnel.AcceptorConfig{Name: "edge1", Boot: 7,
-		PingEvery: time.Hour, DeadAfter: 3 * time.Hour, // stories last for weeks
-		Handshake: func(_ context.Context, c net.Conn) (net.Conn, string, error) { return c, "core1", nil }})
-	w.pipes = newPipeListener()
 	return w
 }
 
@@ -142,10 +137,7 @@ func (w *town) startCore() {
 	w.proxy.Attach(w.flows, up)
 	dialer := tunnel.NewDialer(tunnel.DialerConfig{Name: "core1", Boot: 9, Edges: []string{"edge1:1"},
 		PingEvery: time.Hour, DeadAfter: 3 * time.Hour,
-		Dial: func(ctx context.Context, _ string) (net.Conn, string, error) {
-			c, err := w.pipes.dial(ctx)
-			return c, "edge1", err
-		},
+		Dial: w.inner.dial,
 		Open: w.flows.Open})
 	for _, run := range []func(context.Context) error{
 		w.loc.Run, w.flows.Run, up.Run, dialer.Run, w.waker.Run, w.proxy.Run,
@@ -240,14 +232,14 @@ func (w *town) tokenDead(device string, r push.Result) {
 	w.loc.TokenDead(id, r.Token.Provider, r.Token.Kind, r.Token.Value, r.Reason, r.DeadSince)
 }
 
-// client opens a flow at the edge.
-func (w *town) client(name, transport string) *script {
+// client opens a flow at the edge, from an address.
+func (w *town) client(name, transport, from string) *script {
 	w.t.Helper()
 	s := newScript(w.t, name, nil)
 	var id [16]byte
 	copy(id[:], fmt.Sprintf("%s-%d", name, time.Now().UnixNano()%1e9))
 	f, err := w.edge.Open(tunnel.Info{UUID: id, Service: "sip", Transport: transport,
-		Remote: netip.MustParseAddrPort("192.0.2.7:50000"), Public: public, Since: time.Now()}, clientEnd{s})
+		Remote: netip.MustParseAddrPort(from), Public: public, Since: time.Now()}, clientEnd{s})
 	if err != nil {
 		w.t.Fatalf("%s cannot connect: %v", name, err)
 	}
