@@ -17,7 +17,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // inTown starts a town for one test.
 func inTown(t *testing.T, cfg Config) (*Town, context.Context) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	return inTownFor(t, 30*time.Second, cfg)
+}
+
+// inTownFor is inTown for a story that may take as long as given where the
+// machine is busy.
+func inTownFor(t *testing.T, patience time.Duration, cfg Config) (*Town, context.Context) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	cfg.Dir = t.TempDir()
 	if cfg.Log == nil {
