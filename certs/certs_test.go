@@ -14,10 +14,13 @@ import (
 	"go.uber.org/goleak"
 
 	"sallyport/certs"
+	"sallyport/certs/acmetest"
 	"sallyport/certs/ca"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(acmetest.Leftover))
+}
 
 // newCA makes a CA in a directory of the test.
 func newCA(t *testing.T) string {

@@ -9,4 +9,9 @@
 // URI spiffe://sallyport/edge/NAME or spiffe://sallyport/core/NAME. Only the
 // URI gives the role, so an edge's bundle, stolen from the DMZ, opens no
 // other edge and poses as no core.
+//
+// The public certificate comes from files or, by ACME, from an authority that
+// calls back to see whose name it is. Each attempt is an autocert.Manager of
+// its own: when to try, what to serve meanwhile and what to say of it is
+// decided here. State is under one small lock, or replaced whole.
 package certs

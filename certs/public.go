@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -19,9 +20,12 @@ type Pair struct {
 	Names []string // server names it answers to; empty: those in the certificate
 }
 
-// Public chooses among the certificates that clients see. It may be used by
-// several goroutines.
+// Public chooses among the certificates that clients see: those in files, and
+// one that is fetched. It may be used by several goroutines.
 type Public struct {
+	// Static after NewPublic.
+	fetched *ACME // nil: none
+
 	// Replaced whole by reload.
 	table atomic.Pointer[publicTable]
 
@@ -46,11 +50,15 @@ type publicTable struct {
 // LoadPublic reads and checks the pairs; the first serves clients that name
 // no server or one that is unknown. Its error holds every fault, each with
 // the name of the file. An expired certificate is no error: it is warned of.
-func LoadPublic(pairs []Pair) (*Public, error) {
-	if len(pairs) == 0 {
+func LoadPublic(pairs []Pair) (*Public, error) { return NewPublic(pairs, nil) }
+
+// NewPublic is LoadPublic with a certificate that is fetched, which then takes
+// the place of the first. Its Run is the caller's to call.
+func NewPublic(pairs []Pair, fetched *ACME) (*Public, error) {
+	if len(pairs) == 0 && fetched == nil {
 		return nil, errors.New("no public certificate is named")
 	}
-	p := &Public{}
+	p := &Public{fetched: fetched}
 	var faults []error
 	for _, pair := range pairs {
 		pp := publicPair{Pair: pair}
@@ -66,19 +74,49 @@ func LoadPublic(pairs []Pair) (*Public, error) {
 
 // GetCertificate is for [tls.Config.GetCertificate]: it picks by server name,
 // exact before wildcard, and among several for one name (say ECDSA and RSA)
-// the first that the client can use.
+// the first that the client can use. A fetched certificate that has ended
+// gives way to a file for the same name, if there is one, and is served
+// otherwise, so that clients say what is wrong. It errors with
+// [ErrNoCertificate] while there is none to choose.
 func (p *Public) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	t := p.table.Load()
-	candidates := t.find(canonical(hello.ServerName))
+	t, name := p.table.Load(), canonical(hello.ServerName)
+	candidates := t.find(name)
+	if fetched := p.fetchedFor(name, len(candidates) > 0); fetched != nil {
+		return fetched, nil
+	}
 	for _, c := range candidates {
 		if hello.SupportsCertificate(c) == nil {
 			return c, nil
 		}
 	}
-	if len(candidates) > 0 {
+	switch {
+	case len(candidates) > 0:
 		return candidates[0], nil
+	case t.first != nil:
+		return t.first, nil
 	}
-	return t.first, nil
+	return nil, ErrNoCertificate
+}
+
+// fetchedFor is the fetched certificate where it is to serve name, else nil.
+// others tells whether there is a file for that name.
+func (p *Public) fetchedFor(name string, others bool) *tls.Certificate {
+	if p.fetched == nil {
+		return nil
+	}
+	c := p.fetched.Certificate()
+	if c == nil || others && (name != p.fetched.Name() || time.Now().After(c.Leaf.NotAfter)) {
+		return nil
+	}
+	return c
+}
+
+// Challenge is [ACME.Challenge]; without a certificate to fetch there is none.
+func (p *Public) Challenge(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if p.fetched == nil {
+		return nil, errors.New("nothing is fetched by ACME")
+	}
+	return p.fetched.Challenge(hello)
 }
 
 func (t *publicTable) find(name string) []*tls.Certificate {
@@ -91,17 +129,53 @@ func (t *publicTable) find(name string) []*tls.Certificate {
 	return nil
 }
 
-// NotAfter returns when the first of the certificates ends.
+// NotAfter returns when the first of the certificates in files ends; zero
+// without files.
 func (p *Public) NotAfter() time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	end := p.pairs[0].cert.Leaf.NotAfter
-	for _, pp := range p.pairs[1:] {
-		if na := pp.cert.Leaf.NotAfter; na.Before(end) {
+	var end time.Time
+	for _, pp := range p.pairs {
+		if na := pp.cert.Leaf.NotAfter; end.IsZero() || na.Before(end) {
 			end = na
 		}
 	}
 	return end
+}
+
+// End is when one certificate ends.
+type End struct {
+	Name     string // the first it names
+	Source   string // "acme" or "file"
+	NotAfter time.Time
+}
+
+// Ends tells of each certificate, that of ACME only once there is one.
+func (p *Public) Ends() []End {
+	var ends []End
+	if p.fetched != nil {
+		if c := p.fetched.Certificate(); c != nil {
+			ends = append(ends, End{p.fetched.Name(), "acme", c.Leaf.NotAfter})
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, pp := range p.pairs {
+		ends = append(ends, End{pp.name(), "file", pp.cert.Leaf.NotAfter})
+	}
+	return ends
+}
+
+// name is the first that a certificate is for.
+func (pp *publicPair) name() string {
+	switch leaf := pp.cert.Leaf; {
+	case len(leaf.DNSNames) > 0:
+		return leaf.DNSNames[0]
+	case len(leaf.IPAddresses) > 0:
+		return leaf.IPAddresses[0].String()
+	default:
+		return leaf.Subject.CommonName
+	}
 }
 
 // Reload reads all files again. Handshakes from now on use what they hold. A
@@ -112,7 +186,7 @@ func (p *Public) Reload() error {
 }
 
 // Watch reloads the pairs whose files change, until ctx ends; then it returns
-// nil. A broken new file is logged and the old certificate kept. From 30 days
+// nil. A broken new file is logged and the old certificate kept. From 14 days
 // before a certificate's end it warns once a day.
 func (p *Public) Watch(ctx context.Context, log *slog.Logger) error {
 	log = orDiscard(log)
@@ -127,20 +201,37 @@ func (p *Public) Watch(ctx context.Context, log *slog.Logger) error {
 		}
 		return changed
 	}, func() {
-		for _, text := range p.Warnings(time.Now()) {
+		now := time.Now()
+		for _, text := range p.fileWarnings(now) {
 			log.Warn("certificate ends soon", "reason", text, "remedy", "renew it in place, it is reloaded when the file changes")
+		}
+		if p.fetched != nil && p.fetched.Certificate() != nil {
+			if text := p.fetched.notice(now); text != "" {
+				log.Warn("certificate ends soon", "reason", text, "remedy", cmp.Or(p.fetched.Status().Remedy, "none yet, it is being renewed"))
+			}
 		}
 	})
 }
 
 // Warnings returns a sentence for each certificate that has ended or ends
-// within 30 days of now.
+// within 14 days of now (3/10 of its life for one that lives for less than 47
+// days), and for one that is being fetched and not there yet.
 func (p *Public) Warnings(now time.Time) []string {
+	texts := p.fileWarnings(now)
+	if p.fetched != nil {
+		if text := p.fetched.notice(now); text != "" {
+			texts = append([]string{text}, texts...)
+		}
+	}
+	return texts
+}
+
+func (p *Public) fileWarnings(now time.Time) (texts []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var texts []string
 	for _, pp := range p.pairs {
-		if text := EndWarning(pp.Cert, pp.cert.Leaf.NotAfter, now); text != "" {
+		leaf := pp.cert.Leaf
+		if text := endWarning("in "+pp.Cert, leaf.NotAfter, now, warnPublic(leaf)); text != "" {
 			texts = append(texts, text)
 		}
 	}
@@ -190,7 +281,10 @@ func (pp *publicPair) read() error {
 }
 
 func tableOf(pairs []publicPair) *publicTable {
-	t := &publicTable{byName: make(map[string][]*tls.Certificate), first: pairs[0].cert}
+	t := &publicTable{byName: make(map[string][]*tls.Certificate)}
+	if len(pairs) > 0 {
+		t.first = pairs[0].cert
+	}
 	for _, pp := range pairs {
 		names := pp.Names
 		if len(names) == 0 {

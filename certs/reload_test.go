@@ -199,13 +199,18 @@ func TestTheEndIsWarnedOfFromThirtyDaysBefore(t *testing.T) {
 // names it.
 func pair(t *testing.T, dir, file string, days int, names ...string) certs.Pair {
 	t.Helper()
+	return pairBetween(t, dir, file, time.Now().AddDate(0, 0, -60), time.Now().AddDate(0, 0, days), names...)
+}
+
+func pairBetween(t *testing.T, dir, file string, from, until time.Time, names ...string) certs.Pair {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: names[0]}, DNSNames: names,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(0, 0, days),
+		NotBefore: from, NotAfter: until,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
 	if err != nil {

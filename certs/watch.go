@@ -2,6 +2,7 @@ package certs
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"os"
@@ -13,8 +14,11 @@ const (
 	// pollEvery is how often watched files are looked at. Polling works on
 	// every file system and through the symbolic links of mounted secrets.
 	pollEvery = time.Second
-	// warnBefore is how long before its end a certificate is complained of.
+	// warnBefore is how long before its end a bundle is complained of, which
+	// nobody renews but the operator.
 	warnBefore = 30 * day
+	// warnPublicBefore is the same for a public certificate at most.
+	warnPublicBefore = 14 * day
 	// warnEvery is how often that is repeated.
 	warnEvery = day
 )
@@ -83,11 +87,16 @@ func watch(ctx context.Context, poll func() (changed bool), warn func()) error {
 // EndWarning says in a sentence that the certificate in file has ended or
 // ends within 30 days of now; it returns "" for one that is good for longer.
 func EndWarning(file string, notAfter, now time.Time) string {
+	return endWarning("in "+file, notAfter, now, warnBefore)
+}
+
+// endWarning is EndWarning for a certificate that is which, from before its end.
+func endWarning(which string, notAfter, now time.Time, before time.Duration) string {
 	left := notAfter.Sub(now)
 	switch {
 	case left <= 0:
-		return fmt.Sprintf("the certificate in %s ended on %s", file, notAfter.Format(time.DateOnly))
-	case left > warnBefore:
+		return fmt.Sprintf("the certificate %s ended on %s", which, notAfter.Format(time.DateOnly))
+	case left > before:
 		return ""
 	}
 	in := fmt.Sprintf("in %d days", left/day)
@@ -97,7 +106,14 @@ func EndWarning(file string, notAfter, now time.Time) string {
 	case left < 2*day:
 		in = "in 1 day"
 	}
-	return fmt.Sprintf("the certificate in %s ends %s, on %s", file, in, notAfter.Format(time.DateOnly))
+	return fmt.Sprintf("the certificate %s ends %s, on %s", which, in, notAfter.Format(time.DateOnly))
+}
+
+// warnPublic is how long before its end a public certificate is complained of:
+// 14 days, by which time whatever renews it should have; for one that lives
+// for less than 47 days, three tenths of its life.
+func warnPublic(leaf *x509.Certificate) time.Duration {
+	return min(warnPublicBefore, leaf.NotAfter.Sub(leaf.NotBefore)*3/10)
 }
 
 func orDiscard(log *slog.Logger) *slog.Logger {
