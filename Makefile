@@ -9,15 +9,19 @@ LDFLAGS    := -s -w -X main.version=$(VERSION)
 FUZZTIME   ?= 100000x
 BENCHTIME  ?= 1s
 SOAK       ?= 20
+# Rounds of `make bench-peers`; PEERS takes further flags of test/load/peers, such as
+# PEERS='-short', PEERS='-only call,msg' or PEERS='-systems sallyport -profiles /tmp/p'.
+PEERS_ROUNDS ?= 3
+PEERS        ?=
 # CI=true adds the race detector and the fuzz targets to `make test`, and turns a
 # missing peer program from a skipped test into a failed one.
 RACE       ?= $(if $(filter true,$(CI)),-race,)
 TIMEOUT    ?= 15m
 
-.PHONY: help build test vet unit race fuzz lint bench soak peers clean
+.PHONY: help build test vet unit race fuzz lint bench bench-peers soak peers clean
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## the three programs, into bin/
 	@mkdir -p bin
@@ -54,6 +58,9 @@ lint: ## gofmt, vet, golangci-lint, shellcheck (the last two where installed)
 
 bench: ## every benchmark, with allocations
 	$(GO) test -p 1 -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(PKGS)
+
+bench-peers: ## Sallyport beside two-hop Kamailio, PEERS_ROUNDS (3) rounds in turn: the table of docs/benchmarks.md
+	$(GO) run ./test/load/peers -rounds $(PEERS_ROUNDS) $(PEERS)
 
 soak: ## the whole-system stories SOAK (20) times over, under the race detector
 	$(GO) test -p 1 -race -count $(SOAK) -timeout 120m ./test/e2e ./test/interop

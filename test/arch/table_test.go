@@ -60,6 +60,9 @@ var mayImport = map[string][]string{
 	"test/interop": {anything},
 	"test/load":    {anything},
 	"test/lossy":   {},
+
+	"test/load/loadgen": {},
+	"test/load/peers":   {anything},
 }
 
 // neverReaches lists what a package must not contain, directly or through
