@@ -93,7 +93,7 @@ func splitHostPort(s string) (host string, port int, err error) {
 		if end < 0 {
 			return "", 0, errHost
 		}
-		if a, err := netip.ParseAddr(s[1:end]); err != nil || !a.Is6() || a.Zone() != "" {
+		if a, err := parseIPv6(s[1:end]); err != nil || !a.Is6() || a.Zone() != "" {
 			return "", 0, errHost
 		}
 		host, rest = s[:end+1], s[end+1:]
@@ -111,6 +111,15 @@ func splitHostPort(s string) (host string, port int, err error) {
 		return "", 0, errPort
 	}
 	return host, int(n), nil
+}
+
+// parseIPv6 is netip.ParseAddr, and takes the third colon that RFC 3261's
+// grammar has before an IPv4 part (RFC 5118 §4.10).
+func parseIPv6(s string) (netip.Addr, error) {
+	if i := strings.Index(s, ":::"); i >= 0 && strings.IndexByte(s, '.') > i {
+		s = s[:i] + s[i+1:]
+	}
+	return netip.ParseAddr(s)
 }
 
 func isHost(s string) bool { return all(s, hostName) && len(s) <= 255 }

@@ -33,7 +33,12 @@ func parseVia(s string) (*sip.ViaHeader, error) {
 	if h.Host, h.Port, err = splitHostPort(closeColon(sentBy)); err != nil {
 		return nil, err
 	}
-	h.Host = strings.Trim(h.Host, "[]") // sipgo puts them back
+	// sipgo puts brackets around IPv6 addresses, but for what it takes for
+	// IPv4 or for no address: those keep their own.
+	bare := strings.Trim(h.Host, "[]")
+	if a, err := netip.ParseAddr(bare); err == nil && !a.Is4In6() {
+		h.Host = bare
+	}
 	p, err := parseParams(params)
 	if err != nil {
 		return nil, err

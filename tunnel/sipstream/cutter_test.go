@@ -56,6 +56,7 @@ func TestStreamIsCutByContentLength(t *testing.T) {
 		"a body may hold anything":      {[]string{request("l: 6\r\n", "\x00\r\r\n\n\n")}, []string{request("l: 6\r\n", "\x00\r\r\n\n\n")}},
 		"a name that only ends alike":   {[]string{request("X-Content-Length: 9\r\nxl: 9\r\n", "")}, []string{request("X-Content-Length: 9\r\nxl: 9\r\n", "")}},
 		"a length in a folded value":    {[]string{request("Subject: a\r\n Content-Length: 9\r\n", "")}, []string{request("Subject: a\r\n Content-Length: 9\r\n", "")}},
+		"a quoted NUL":                  {[]string{request("To: \"\\\x00\"\r\n", "")}, []string{request("To: \"\\\x00\"\r\n", "")}},
 		"ping":                          {[]string{"\r\n\r\n"}, []string{"ping"}},
 		"pong":                          {[]string{"\r\n"}, []string{"pong"}},
 		"a ping in halves":              {[]string{"\r\n", "\r\n"}, []string{"pong", "ping"}},

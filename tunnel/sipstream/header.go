@@ -7,20 +7,22 @@ import (
 
 // trimLine takes the CRLF off a line and refuses what other parsers may take
 // for a line end of their own: a bare LF, a bare CR, a NUL. Let through, they
-// smuggle headers past whoever counts lines differently.
+// smuggle headers past whoever counts lines differently. A NUL that a backslash
+// quotes is legal (RFC 3261 §25.1, RFC 4475 §3.1.1.2).
 func trimLine(line []byte) ([]byte, error) {
 	body, ok := bytes.CutSuffix(line, []byte("\r\n"))
 	if !ok {
 		return nil, fmt.Errorf("%w: a line ends with a bare LF", ErrSyntax)
 	}
-	switch i := bytes.IndexAny(body, "\r\x00"); {
-	case i < 0:
-		return body, nil
-	case body[i] == 0:
-		return nil, fmt.Errorf("%w: NUL in the header block", ErrSyntax)
-	default:
+	if bytes.IndexByte(body, '\r') >= 0 {
 		return nil, fmt.Errorf("%w: bare CR in the header block", ErrSyntax)
 	}
+	for i := bytes.IndexByte(body, 0); i >= 0 && i < len(body); i++ {
+		if body[i] == 0 && (i == 0 || body[i-1] != '\\') {
+			return nil, fmt.Errorf("%w: NUL in the header block", ErrSyntax)
+		}
+	}
+	return body, nil
 }
 
 // checkFirst tells SIP from other protocols by its first line: a status line
