@@ -38,7 +38,7 @@ func smallPBX(t *testing.T) (addr, url, cafile string) {
 func TestJsSIPRegistersCallsAndIsCalled(t *testing.T) {
 	ctx := within(t, 25*time.Second)
 	addr, url, cafile := smallPBX(t)
-	page := StartJsSIP(t, JsSIPConfig{
+	page := StartJsSIP(t, WebPhoneConfig{
 		URL: url, AOR: "sip:bob@example.com", Password: Users["bob"], CAFile: cafile,
 		Push: map[string]string{"pn-provider": "webpush", "pn-prid": "token"},
 	})

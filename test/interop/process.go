@@ -88,8 +88,9 @@ type Process struct {
 type spec struct {
 	name, path, dir string
 	args, env       []string
-	stdin           bool      // the caller writes to it
-	stdout          io.Writer // nil: kept for the test's log
+	stdin           bool       // the caller writes to it
+	stdout          io.Writer  // nil: kept for the test's log
+	files           []*os.File // its descriptors 3 and up
 }
 
 // launch starts a program, and ends it by its process id when t ends.
@@ -99,7 +100,7 @@ func launch(t testing.TB, s spec) *Process {
 	p.cmd = exec.Command(s.path, s.args...)
 	p.cmd.Dir = s.dir
 	p.cmd.Env = append(os.Environ(), s.env...)
-	p.cmd.Stderr = p.out
+	p.cmd.Stderr, p.cmd.ExtraFiles = p.out, s.files
 	// A group of its own, so that a program's children end with it.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	p.cmd.WaitDelay = time.Second
@@ -242,6 +243,13 @@ func tempDir(t testing.TB) string {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
+}
+
+func makeDir(t testing.TB, path string) {
+	t.Helper()
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func writeFile(t testing.TB, path, text string) {

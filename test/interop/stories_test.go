@@ -9,50 +9,6 @@ import (
 	"sallyport/test/phone"
 )
 
-// client is what baresip and JsSIP have in common for a story.
-type client struct {
-	// Their words for what happens. Over is the end of an answered call, missed
-	// that of one that was not, heard that the callee rings.
-	registered, ringing, up, over, missed, heard string
-
-	expect         func(context.Context, string) Event
-	answer, hangup func()
-	call           func(to string)
-}
-
-func baresipOf(s *System, user string) client {
-	b := s.Baresip(user, "")
-	return client{
-		registered: "REGISTER_OK", ringing: "CALL_INCOMING", up: "CALL_ESTABLISHED", over: "CALL_CLOSED",
-		missed: "CALL_CLOSED", heard: "CALL_RINGING", expect: b.Expect,
-		answer: func() { b.Do("accept", "") }, hangup: func() { b.Do("hangup", "") },
-		call: func(to string) { b.Do("dial", to) },
-	}
-}
-
-func jssipOf(s *System, user string) client {
-	j := s.JsSIP(user, nil)
-	return client{
-		registered: "registered", ringing: "incoming", up: "confirmed", over: "ended",
-		missed: "failed", heard: "progress", expect: j.Expect,
-		answer: func() { j.Tell("answer") }, hangup: func() { j.Tell("hangup") }, call: j.Call,
-	}
-}
-
-// eachClient tells a story once with baresip and once with JsSIP as bob, who is
-// registered when it begins.
-func eachClient(t *testing.T, story func(*testing.T, context.Context, *System, client)) {
-	for name, start := range map[string]func(*System, string) client{"baresip": baresipOf, "JsSIP": jssipOf} {
-		t.Run(name, func(t *testing.T) {
-			s := StartSystem(t)
-			ctx := within(t, 25*time.Second)
-			bob := start(s, "bob")
-			bob.expect(ctx, bob.registered)
-			story(t, ctx, s, bob)
-		})
-	}
-}
-
 func TestASippCallerBehindKamailioReachesTheClient(t *testing.T) {
 	eachClient(t, func(t *testing.T, ctx context.Context, s *System, bob client) {
 		caller := StartCaller(t, s.PBX, SippCall{Scenario: "uac", To: "bob"})
@@ -85,6 +41,7 @@ func TestTheSippCalleeReInvitesTheClientAndHangsUp(t *testing.T) {
 }
 
 func TestTheClientAsCalleeReInvitesAndHangsUp(t *testing.T) {
+	t.Parallel()
 	s := StartSystem(t)
 	ctx := within(t, 25*time.Second)
 	page := s.JsSIP("bob", nil)
@@ -130,6 +87,7 @@ func online(t *testing.T, ctx context.Context, p *phone.Phone, push phone.Push) 
 func TestASleepingPhoneIsWokenAndAnswersASippCaller(t *testing.T) {
 	for _, transport := range []phone.Transport{phone.TLS, phone.WSS} {
 		t.Run(string(transport), func(t *testing.T) {
+			t.Parallel()
 			s := StartSystem(t)
 			ctx := within(t, 25*time.Second)
 			bob, push := s.Phone("bob", transport), s.Push()
@@ -166,11 +124,10 @@ func TestASleepingPhoneIsWokenAndAnswersASippCaller(t *testing.T) {
 }
 
 func TestASleepingJsSIPPageIsWokenAndAnswers(t *testing.T) {
+	t.Parallel()
 	s := StartSystem(t)
 	ctx := within(t, 25*time.Second)
-	page := s.JsSIP("bob", map[string]string{
-		"pn-provider": "apns", "pn-param": s.teamID + "." + App + ".voip", "pn-prid": "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
-	})
+	page := s.JsSIP("bob", s.WebPush())
 	page.Expect(ctx, "registered")
 	page.Tell("sleep")
 	page.Expect(ctx, "asleep")
@@ -185,6 +142,7 @@ func TestASleepingJsSIPPageIsWokenAndAnswers(t *testing.T) {
 }
 
 func TestAnInactivePhoneIsPushedAndCalledAtOnce(t *testing.T) {
+	t.Parallel()
 	s := StartSystem(t)
 	ctx := within(t, 25*time.Second)
 	bob := s.Phone("bob", phone.TLS)
@@ -204,6 +162,7 @@ func TestAnInactivePhoneIsPushedAndCalledAtOnce(t *testing.T) {
 }
 
 func TestB27OptionsToASleepingContactGet200AndNoPush(t *testing.T) {
+	t.Parallel()
 	s := StartSystem(t)
 	ctx := within(t, 25*time.Second)
 	bob := s.Phone("bob", phone.TLS)
@@ -217,6 +176,7 @@ func TestB27OptionsToASleepingContactGet200AndNoPush(t *testing.T) {
 }
 
 func TestAWrongPasswordLeavesNoBinding(t *testing.T) {
+	t.Parallel()
 	s := StartSystem(t)
 	ctx := within(t, 25*time.Second)
 	bob := StartBaresip(t, BaresipConfig{AOR: "sip:bob@example.com", Password: "guess", Addr: s.SIPS, CAFile: s.CAFile})
@@ -232,6 +192,7 @@ func TestAWrongPasswordLeavesNoBinding(t *testing.T) {
 }
 
 func TestAnotherUsersFromGets403(t *testing.T) {
+	t.Parallel()
 	s := StartSystem(t)
 	ctx := within(t, 25*time.Second)
 	bob := s.Phone("bob", phone.WSS)
@@ -246,6 +207,7 @@ func TestAnotherUsersFromGets403(t *testing.T) {
 }
 
 func TestAStrangersRegisterWithKnownInstanceAndTokensStealsNothing(t *testing.T) {
+	t.Parallel()
 	s := StartSystem(t)
 	ctx := within(t, 25*time.Second)
 	bob, push := s.Phone("bob", phone.TLS), s.Push()
@@ -280,6 +242,7 @@ func TestAStrangersRegisterWithKnownInstanceAndTokensStealsNothing(t *testing.T)
 }
 
 func TestAPreloadedRouteGets403(t *testing.T) {
+	t.Parallel()
 	s := StartSystem(t)
 	ctx := within(t, 25*time.Second)
 	bob := s.Phone("bob", phone.TLS)
@@ -304,6 +267,7 @@ func TestAPreloadedRouteGets403(t *testing.T) {
 }
 
 func TestKillNineOfTheCoreLosesNoSleepingPhone(t *testing.T) {
+	t.Parallel()
 	s := StartSystem(t)
 	ctx := within(t, 28*time.Second)
 	bob, push := s.Phone("bob", phone.TLS), s.Push()

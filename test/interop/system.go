@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -59,19 +60,20 @@ type System struct {
 	t         testing.TB
 	bin, dir  string
 	edgeAdmin string
+	public    string // the bundle of the edge's public certificate
 	teamID    string
 	roots     *x509.CertPool
 }
 
 const edgeConfig = `[public]
-hostname = "127.0.0.1"
+hostname = "%[6]s"
 https = "%[1]s"
 sips = "%[2]s"
 xmpps = ""
 [tls]
 acme = false
-cert = "%[3]s"
-key = "%[3]s"
+cert = "%[7]s"
+key = "%[7]s"
 [tunnel]
 listen = "%[4]s"
 identity = "%[3]s"
@@ -109,8 +111,12 @@ level = "debug"
 `
 
 // StartSystem runs everything until t ends and returns when clients can
-// register.
-func StartSystem(t testing.TB) *System {
+// register. Clients are set to 127.0.0.1.
+func StartSystem(t testing.TB) *System { return StartSystemAs(t, "127.0.0.1") }
+
+// StartSystemAs is [StartSystem] with a name of loopback that clients are set
+// to and the edge's certificate is for.
+func StartSystemAs(t testing.TB, hostname string) *System {
 	t.Helper()
 	bin, err := build()
 	if err != nil {
@@ -120,10 +126,17 @@ func StartSystem(t testing.TB) *System {
 	addr := func() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(FreePort(t))) }
 	s.SIPS, s.HTTPS, s.Admin, s.edgeAdmin = addr(), addr(), addr(), addr()
 	apns := s.startAPNs()
-	s.writeConfigs(addr(), addr(), apns)
+	s.writeConfigs(hostname, addr(), addr(), apns)
+	s.SIPS, s.HTTPS = rename(s.SIPS, hostname), rename(s.HTTPS, hostname)
 	s.Edge = s.service("edge")
 	s.StartCore()
 	return s
+}
+
+// rename gives a HOST:PORT another host.
+func rename(addr, host string) string {
+	_, port, _ := net.SplitHostPort(addr)
+	return net.JoinHostPort(host, port)
 }
 
 // startAPNs runs the simulated push service and returns its address.
@@ -146,13 +159,16 @@ func (s *System) startAPNs() string {
 	return l.Addr().String()
 }
 
-func (s *System) writeConfigs(tunnel, sip, apns string) {
+func (s *System) writeConfigs(hostname, tunnel, sip, apns string) {
 	s.t.Helper()
 	caDir := filepath.Join(s.dir, "ca")
 	var edge, core string
 	err := ca.Init(caDir)
 	if err == nil {
 		edge, err = ca.Issue(caDir, certs.RoleEdge, "127.0.0.1", 30)
+	}
+	if s.public = edge; err == nil && hostname != "127.0.0.1" {
+		s.public, err = ca.Issue(caDir, certs.RoleEdge, hostname, 30)
 	}
 	if err == nil {
 		core, err = ca.Issue(caDir, certs.RoleCore, "core1", 30)
@@ -172,7 +188,7 @@ func (s *System) writeConfigs(tunnel, sip, apns string) {
 		s.t.Fatal(err)
 	}
 	s.teamID = teamID
-	writeFile(s.t, filepath.Join(s.dir, "edge.toml"), fmt.Sprintf(edgeConfig, s.HTTPS, s.SIPS, edge, tunnel, s.edgeAdmin))
+	writeFile(s.t, filepath.Join(s.dir, "edge.toml"), fmt.Sprintf(edgeConfig, s.HTTPS, s.SIPS, edge, tunnel, s.edgeAdmin, hostname, s.public))
 	writeFile(s.t, filepath.Join(s.dir, "core.toml"), fmt.Sprintf(coreConfig,
 		tunnel, core, sip, s.PBX.Domain, s.PBX.Addr, teamID, keyID, key, apns, pushCA, filepath.Join(s.dir, "store"), s.Admin))
 }
@@ -215,6 +231,7 @@ func get(url string, into any) error {
 // Client is what the core's API says of one client.
 type Client struct {
 	AOR, Instance, State string
+	Tokens               []struct{ Kind, Provider, App, State string }
 }
 
 // Clients returns what the core knows of an AOR.
@@ -253,11 +270,37 @@ func (s *System) Baresip(user, dir string) *Baresip {
 	})
 }
 
-// JsSIP is a web page outside, set to the edge. push may be nil.
-func (s *System) JsSIP(user string, push map[string]string) *JsSIP {
-	return StartJsSIP(s.t, JsSIPConfig{
-		URL: "wss://" + s.HTTPS + "/ws", AOR: "sip:" + user + "@" + s.PBX.Domain, Password: Users[user], CAFile: s.CAFile, Push: push,
+// Linphone is a Linphone outside, set to the edge, with a pair of tokens. The
+// system must be known by a name ([StartSystemAs]).
+func (s *System) Linphone(user, dir string) *Linphone {
+	return StartLinphone(s.t, LinphoneConfig{
+		AOR: "sip:" + user + "@" + s.PBX.Domain, Password: Users[user], Addr: s.SIPS, CAFile: s.CAFile, Dir: dir,
+		Push: "pn-provider=apns;pn-param=" + s.teamID + "." + App + ".voip&remote;pn-prid=" + pushtest.NewToken() + ":voip&" + pushtest.NewToken() + ":remote",
 	})
+}
+
+// WebPhone is how a web page outside is set to the edge. push may be nil.
+func (s *System) WebPhone(user string, push map[string]string) WebPhoneConfig {
+	return WebPhoneConfig{
+		URL: "wss://" + s.HTTPS + "/ws", AOR: "sip:" + user + "@" + s.PBX.Domain, Password: Users[user], CAFile: s.CAFile, Push: push,
+	}
+}
+
+// JsSIP is a web page outside that uses JsSIP. push may be nil.
+func (s *System) JsSIP(user string, push map[string]string) *WebPhone {
+	return StartJsSIP(s.t, s.WebPhone(user, push))
+}
+
+// SIPJS is a web page outside that uses SIP.js. push may be nil.
+func (s *System) SIPJS(user string, push map[string]string) *WebPhone {
+	return StartSIPJS(s.t, s.WebPhone(user, push))
+}
+
+// WebPush are a page's URI parameters for pushes, with a token of Apple's.
+func (s *System) WebPush() map[string]string {
+	return map[string]string{
+		"pn-provider": "apns", "pn-param": s.teamID + "." + App + ".voip", "pn-prid": pushtest.NewToken(),
+	}
 }
 
 // Pushed waits until Apple has accepted n pushes in all and returns the last
@@ -290,10 +333,16 @@ func (s *System) trust() *tls.Config {
 // untilAsleep waits until the core has heard that an AOR's flow ended.
 func (s *System) untilAsleep(aor string) {
 	s.t.Helper()
+	s.until(aor, "suspended", "gone")
+}
+
+// until waits until the core has all clients of an AOR in one of some states.
+func (s *System) until(aor string, states ...string) {
+	s.t.Helper()
 	if err := Poll(5*time.Second, func() error {
 		for _, c := range s.Clients(aor) {
-			if c.State != "suspended" && c.State != "gone" {
-				return fmt.Errorf("%s is %s", aor, c.State)
+			if !slices.Contains(states, c.State) {
+				return fmt.Errorf("%s is %s, not %s", aor, c.State, strings.Join(states, " or "))
 			}
 		}
 		return nil
