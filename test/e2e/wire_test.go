@@ -70,12 +70,16 @@ func (t *Town) dial(tb testing.TB, as carrier) *wire {
 	if as != overTLS {
 		addr, alpn = t.HTTPS, "http/1.1"
 	}
-	d := &tls.Dialer{Config: &tls.Config{RootCAs: t.roots, ServerName: "localhost", NextProtos: []string{alpn}, MinVersion: tls.VersionTLS12}}
-	c, err := d.DialContext(tb.Context(), "tcp", addr)
+	socket, err := new(net.Dialer).DialContext(tb.Context(), "tcp", addr)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { _ = c.Close() })
+	tb.Cleanup(func() { _ = socket.Close() })
+	_ = socket.(*net.TCPConn).SetReadBuffer(16 << 10) // so that who does not read is soon felt
+	c := tls.Client(socket, &tls.Config{RootCAs: t.roots, ServerName: "localhost", NextProtos: []string{alpn}, MinVersion: tls.VersionTLS12})
+	if err := c.HandshakeContext(tb.Context()); err != nil {
+		tb.Fatal(err)
+	}
 	return newWire(tb, c, as)
 }
 
