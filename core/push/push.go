@@ -169,16 +169,21 @@ type Notification struct {
 	CollapseID string // at most 64 bytes; "" collapses nothing
 	Priority   int    // 10 at once, 5 when convenient
 	// Urgent pushes are calls: they have a connection of their own, never wait
-	// behind others, and have an outcome within [CallTimeout].
+	// behind others, and have an outcome within [CallTimeout] of their turn.
 	Urgent bool
+	// Until is when an urgent push is no longer worth sending. Where more come
+	// at once than the provider takes, one whose turn has not come by then ends
+	// with ProviderDown, and so does one whose predecessors are not answered for
+	// [CallTimeout]. The zero time stands for CallTimeout from now.
+	Until time.Time
 }
 
-// CallTimeout bounds a call's push from Call to its outcome. The caller hears
-// nothing meanwhile, and the wake window is already running.
+// CallTimeout bounds a call's push from its turn to its outcome. The caller
+// hears nothing meanwhile, and the wake window is already running.
 const CallTimeout = 2500 * time.Millisecond
 
 // Sender is one app at one provider. Send blocks until the outcome is final or
-// ctx ends (then ProviderDown); it retries what is worth retrying by itself. It
+// ctx ends (then ProviderDown), which is CallTimeout after Until; it retries what is worth retrying by itself. It
 // is safe for concurrent use and fills Outcome, Reason, Status and DeadSince;
 // the rest of the Result is the caller's.
 type Sender interface {

@@ -164,7 +164,10 @@ func (s *Service) Fit(t Token) (app string, reason string, ok bool) {
 }
 
 // Call announces a ringing call to a device, once, and returns the final
-// outcome within [CallTimeout]. It never waits behind notes.
+// outcome within [CallTimeout] of the moment at which the provider could take
+// it. That is at once, unless there is a crowd of calls; then it waits for its
+// turn for three quarters of the time that the call rings, since the device
+// needs the rest. It never waits behind notes.
 func (s *Service) Call(ctx context.Context, tokens []Token, class string, c Call) Result {
 	now := time.Now()
 	if !c.RingUntil.IsZero() && !now.Before(c.RingUntil) {
@@ -174,12 +177,18 @@ func (s *Service) Call(ctx context.Context, tokens []Token, class string, c Call
 	if r.app == nil {
 		return s.count(Result{Outcome: NoRoute, Channel: VoIP, Reason: reason}, now)
 	}
-	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
+	last, until := now.Add(CallTimeout), time.Time{}
+	if !c.RingUntil.IsZero() {
+		until = now.Add(c.RingUntil.Sub(now) / 4 * 3)
+		last = until.Add(CallTimeout)
+	}
+	ctx, cancel := context.WithDeadline(ctx, last)
 	defer cancel()
 	return s.send(ctx, r, callPayload(c, now), Notification{
 		ID:       pushID("call", c.CallID, r.token),
 		Priority: 10,
 		Urgent:   true,
+		Until:    until,
 	})
 }
 

@@ -62,7 +62,8 @@ const (
 type Observer func(step, detail string)
 
 // Pusher sends pushes; *push.Service is one. Call returns within
-// push.CallTimeout, at once when its ctx ends. Post does not block.
+// push.CallTimeout of the moment at which the provider could take the push,
+// and at once when its ctx ends. Post does not block.
 type Pusher interface {
 	CanCall(tokens []push.Token) bool
 	CanNote(tokens []push.Token) bool

@@ -4,19 +4,28 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 )
 
 const (
 	// warmLimit is how many pushes are in flight on a warm connection. Apple
 	// allows 100 to 1500; above what it allows net/http opens a connection more.
 	warmLimit = 90
-	// maxWaiting bounds those that wait at one gate.
-	maxWaiting = 4096
+	// maxWaiting bounds those that wait at one gate. It is what a connection
+	// takes, at 50 ms a push, in the time for which a call of 13 s may wait:
+	// whoever stood behind more would come too late, and is told so now.
+	maxWaiting = 16384
 )
 
 var (
 	errRetired = errors.New("connection retired")
 	errCrowded = errors.New("too many pushes wait for the connection")
+	// errLate: the turn of a push did not come while it was worth sending.
+	errLate = errors.New("too many pushes were ahead for it to leave in time")
+	// errStuck: nobody moved who was ahead.
+	errStuck = errors.New("no answer from APNs to the pushes ahead")
+	// errForbidden: APNs refused our credentials to one of those ahead.
+	errForbidden = errors.New("not sent after the answer to an earlier push")
 )
 
 // gate follows Apple's rule for streams: one at a time until the connection
@@ -29,14 +38,15 @@ var (
 // the number, the gate drains: all that is under way ends first, and then one
 // goes to see.
 //
-// Waiters are let in in the order they came.
+// Waiters are let in in the order of their deadlines, which is that of their
+// arrival but for those who have been at another gate already.
 type gate struct {
 	mu       sync.Mutex
 	warm     bool
 	draining bool
 	retired  bool
 	inflight int
-	waiting  []chan bool // told once: let in, or turned away
+	waiting  queue
 }
 
 func (g *gate) limit() int {
@@ -46,33 +56,51 @@ func (g *gate) limit() int {
 	return 1
 }
 
-// enter waits for a place. Every nil is followed by one leave.
-func (g *gate) enter(ctx context.Context) error {
+// try enters if that needs no waiting, and otherwise says why not; nil and
+// false is to wait. Every true is followed by one leave.
+func (g *gate) try() (in bool, err error) {
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	switch {
 	case g.retired:
-		g.mu.Unlock()
-		return errRetired
+		return false, errRetired
 	case len(g.waiting) == 0 && g.inflight < g.limit():
 		g.inflight++
+		return true, nil
+	}
+	return false, nil
+}
+
+// enter waits for a place, as somebody who is of no use after until, and no
+// longer than ctx lives. Every nil is followed by one leave.
+func (g *gate) enter(ctx context.Context, until time.Time) error {
+	if in, err := g.try(); in || err != nil {
+		return err
+	}
+	g.mu.Lock()
+	if g.retired {
 		g.mu.Unlock()
-		return nil
-	case len(g.waiting) >= maxWaiting:
+		return errRetired
+	}
+	if len(g.waiting) >= maxWaiting && !until.Before(g.waiting[0].until) {
 		g.mu.Unlock()
 		return errCrowded
 	}
-	turn := make(chan bool, 1)
-	g.waiting = append(g.waiting, turn)
+	p := g.waiting.add(until)
+	g.admit() // somebody may have left since
 	g.mu.Unlock()
 
 	select {
-	case in := <-turn:
+	case in := <-p.told:
 		return admitted(in)
 	case <-ctx.Done():
-		if g.forget(turn) {
-			return ctx.Err()
+		g.mu.Lock()
+		waited := g.waiting.remove(p)
+		g.mu.Unlock()
+		if waited {
+			return context.Cause(ctx)
 		}
-		return admitted(<-turn)
+		return admitted(<-p.told)
 	}
 }
 
@@ -81,19 +109,6 @@ func admitted(in bool) error {
 		return errRetired
 	}
 	return nil
-}
-
-// forget takes turn out of the queue and reports whether it was still there.
-func (g *gate) forget(turn chan bool) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for i, w := range g.waiting {
-		if w == turn {
-			g.waiting = append(g.waiting[:i], g.waiting[i+1:]...)
-			return true
-		}
-	}
-	return false
 }
 
 // drain lets nobody in until all are out. It reports whether the caller, who
@@ -127,8 +142,7 @@ func (g *gate) leave(status int) (empty bool) {
 // admit lets in as many as may. Guarded by mu.
 func (g *gate) admit() {
 	for len(g.waiting) > 0 && g.inflight < g.limit() {
-		g.waiting[0] <- true
-		g.waiting = g.waiting[1:]
+		g.waiting.first().told <- true
 		g.inflight++
 	}
 }
@@ -142,8 +156,9 @@ func (g *gate) retire() (empty bool) {
 		return false
 	}
 	g.retired = true
-	for _, w := range g.waiting {
-		w <- false
+	for _, p := range g.waiting {
+		p.index = nowhere
+		p.told <- false
 	}
 	g.waiting = nil
 	return g.inflight == 0

@@ -14,7 +14,7 @@ func enterAll(t *testing.T, g *gate, n int, inside *atomic.Int32) {
 	t.Helper()
 	for range n {
 		go func() {
-			if g.enter(t.Context()) == nil {
+			if g.enter(t.Context(), time.Now()) == nil {
 				inside.Add(1)
 			}
 		}()
@@ -72,7 +72,7 @@ func TestGateOpensWithTheFirstAcceptedPush(t *testing.T) {
 			}
 		}
 		step("retired", 5+3*warmLimit)
-		if err := g.enter(t.Context()); !errors.Is(err, errRetired) {
+		if err := g.enter(t.Context(), time.Now()); !errors.Is(err, errRetired) {
 			t.Errorf("entering a retired gate: %v", err)
 		}
 	})
@@ -81,29 +81,65 @@ func TestGateOpensWithTheFirstAcceptedPush(t *testing.T) {
 func TestGateForgetsWhoGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g gate
-		if err := g.enter(t.Context()); err != nil {
+		if err := g.enter(t.Context(), time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := g.enter(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if err := g.enter(ctx, time.Now()); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("err %v", err)
 		}
 		if len(g.waiting) != 0 {
 			t.Errorf("%d wait", len(g.waiting))
 		}
 		g.leave(0)
-		if err := g.enter(t.Context()); err != nil {
+		if err := g.enter(t.Context(), time.Now()); err != nil {
 			t.Errorf("the place is lost: %v", err)
 		}
 	})
 }
 
 func TestGateBoundsItsQueue(t *testing.T) {
-	g := gate{inflight: 1, waiting: make([]chan bool, maxWaiting)}
-	if err := g.enter(t.Context()); !errors.Is(err, errCrowded) {
-		t.Errorf("err %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		g := gate{inflight: 1}
+		until := time.Now().Add(10 * time.Second)
+		for range maxWaiting {
+			g.waiting.add(until)
+		}
+		if err := g.enter(t.Context(), until); !errors.Is(err, errCrowded) {
+			t.Errorf("err %v", err)
+		}
+		entered := make(chan error)
+		go func() { entered <- g.enter(t.Context(), until.Add(-time.Second)) }()
+		synctest.Wait() // one that has waited elsewhere is not turned away
+		g.leave(0)
+		if err := <-entered; err != nil {
+			t.Errorf("who comes first is not let in: %v", err)
+		}
+	})
+}
+
+func TestGateLetsInByDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := gate{inflight: 1}
+		start := time.Now()
+		order := make(chan int, 5)
+		for i, after := range []time.Duration{5, 1, 3, 1, 4} {
+			go func() {
+				if g.enter(t.Context(), start.Add(after*time.Second)) == nil {
+					order <- i
+				}
+			}()
+			synctest.Wait()
+			time.Sleep(time.Millisecond)
+		}
+		for _, want := range []int{1, 3, 2, 4, 0} {
+			g.leave(0)
+			if got := <-order; got != want {
+				t.Errorf("%d is let in, want %d", got, want)
+			}
+		}
+	})
 }
 
 func TestBreakerProbesLessAndLessOften(t *testing.T) {

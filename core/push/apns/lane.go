@@ -11,6 +11,8 @@ type lane struct {
 	// Static after New.
 	make func(b bearer) *line
 
+	answered stamp // by APNs, on any line of the lane; has its own lock
+
 	mu       sync.Mutex
 	cur      *line     // guarded by mu; nil until a push needs it
 	signer   *signer   // guarded by mu

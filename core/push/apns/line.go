@@ -41,6 +41,7 @@ type line struct {
 	transport *http.Transport
 	opened    func() // counts connections
 	gate      gate   // has its own lock
+	answered  stamp  // has its own lock
 
 	mu      sync.Mutex
 	bearer  bearer // guarded by mu
@@ -143,9 +144,16 @@ type answer struct {
 	err       error
 }
 
-// push makes one attempt. It returns errRetired when the line was given up
-// before the attempt began.
-func (l *line) push(ctx context.Context, n *apns2.Notification) answer {
+// push makes one attempt, for which the gate has been entered, and leaves it.
+func (l *line) push(ctx context.Context, n *apns2.Notification) (a answer) {
+	defer func() {
+		if a.status != 0 {
+			l.answered.note()
+		}
+		if l.gate.leave(a.status) {
+			l.close()
+		}
+	}()
 	r, err := l.client.PushWithContext(ctx, n)
 	if err != nil {
 		var u *url.Error // names the URL, and thereby the token
@@ -157,19 +165,9 @@ func (l *line) push(ctx context.Context, n *apns2.Notification) answer {
 	return answer{status: r.StatusCode, reason: r.Reason, timestamp: r.Timestamp.Time}
 }
 
-// RoundTrip implements [http.RoundTripper] for apns2: it waits at the gate,
-// adds the provider token, and reads the answer whole before the next push is
-// let in.
+// RoundTrip implements [http.RoundTripper] for apns2: it adds the provider
+// token, and reads the answer whole before the next push is let in.
 func (l *line) RoundTrip(r *http.Request) (*http.Response, error) {
-	if err := l.gate.enter(r.Context()); err != nil {
-		return nil, err
-	}
-	status := 0
-	defer func() {
-		if l.gate.leave(status) {
-			l.close()
-		}
-	}()
 	token, err := l.token()
 	if err != nil {
 		return nil, err
@@ -188,7 +186,6 @@ func (l *line) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := readWhole(resp); err != nil {
 		return nil, err
 	}
-	status = resp.StatusCode
 	return resp, nil
 }
 

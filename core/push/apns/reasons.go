@@ -94,7 +94,7 @@ func judge(a answer) verdict {
 		return v
 	}
 	switch {
-	case errors.Is(a.err, errCrowded), errors.Is(a.err, errClosed):
+	case late(a.err), errors.Is(a.err, errClosed):
 		return crowded
 	case a.err != nil:
 		return noAnswer

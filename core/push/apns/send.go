@@ -13,13 +13,6 @@ import (
 	"sallyport/core/push"
 )
 
-// How long one attempt may take before its connection counts as dead. A call
-// has [push.CallTimeout] in all, of which the second attempt gets the rest.
-const (
-	callAttempt = 2 * time.Second
-	noteAttempt = 15 * time.Second
-)
-
 // once expresses apns-expiration 0, one attempt and no storing. apns2 leaves
 // the header out both for the zero time and for the epoch itself, and Apple
 // would then store the push for as long as it likes.
@@ -29,8 +22,10 @@ var once = time.Unix(0, 1)
 // and may be of any length.
 const maxToken = 512
 
-// Send implements [push.Sender]. An urgent push that is not answered within
-// 2 s is sent once more on another connection under the same id.
+// Send implements [push.Sender]. An urgent push waits for its turn while it is
+// worth sending and those ahead are answered. One that is not answered on a
+// connection that answers nobody for 2 s is sent once more on another, under
+// the same id.
 func (c *Client) Send(ctx context.Context, n push.Notification) push.Result {
 	note, reason := c.notification(n)
 	if reason != "" {
@@ -40,7 +35,7 @@ func (c *Client) Send(ctx context.Context, n push.Notification) push.Result {
 	if reason := e.breaker.refuse(time.Now()); reason != "" {
 		return push.Result{Outcome: push.ProviderDown, Reason: reason + " (earlier push; not sent)", ID: n.ID}
 	}
-	a := c.attempts(ctx, e, n.Urgent, note)
+	a := c.attempts(ctx, newSending(e, n, note))
 	v := judge(a)
 	c.note(ctx, e, v, a)
 	return push.Result{
@@ -49,20 +44,16 @@ func (c *Client) Send(ctx context.Context, n push.Notification) push.Result {
 }
 
 // attempts makes one attempt and, where its verdict says so, a second.
-func (c *Client) attempts(ctx context.Context, e *endpoint, urgent bool, n *apns2.Notification) answer {
-	l, limit := e.lane(urgent), noteAttempt
-	if urgent {
-		limit = callAttempt
-	}
-	resent := false
+func (c *Client) attempts(ctx context.Context, s *sending) answer {
+	l, resent := s.l, false
+	ctx, stop := s.patiently(ctx)
+	defer stop()
 	for free := 0; ; {
 		ln, err := l.line()
 		if err != nil {
 			return answer{err: err}
 		}
-		try, cancel := context.WithTimeout(ctx, limit)
-		a := ln.push(try, n)
-		cancel()
+		a := s.attempt(ctx, ln)
 		if errors.Is(a.err, errSpent) {
 			l.retire(ln)
 		}
@@ -71,8 +62,8 @@ func (c *Client) attempts(ctx context.Context, e *endpoint, urgent bool, n *apns
 			continue
 		}
 		v := judge(a)
-		if ctx.Err() != nil || resent || !c.again(l, ln, v, urgent) {
-			if v.dead && !errors.Is(ctx.Err(), context.Canceled) {
+		if ctx.Err() != nil || resent || !c.again(l, ln, v, s.urgent) {
+			if v.dead && !errors.Is(context.Cause(ctx), context.Canceled) {
 				l.retire(ln)
 			}
 			return a

@@ -1,0 +1,155 @@
+package apns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/sideshow/apns2"
+
+	"sallyport/core/push"
+)
+
+// How long a push may be on a connection without an answer before that counts
+// as dead. A call has [push.CallTimeout] there in all, of which the second
+// attempt gets what the first has left.
+const (
+	callAttempt = 2 * time.Second
+	noteAttempt = 15 * time.Second
+	// lastAttempt is what the second attempt has at least.
+	lastAttempt = push.CallTimeout - callAttempt
+	// slowAttempt bounds an attempt on a connection that does answer others: it
+	// is slow, because of a crowd on it or of a busy machine, and not dead.
+	slowAttempt = 2 * callAttempt
+)
+
+// sending is one push on its way: its time on the wire is short and counted,
+// its time in the queue before that is as long as it is of use.
+type sending struct {
+	// Static.
+	l      *lane
+	closed func(time.Time) string // the breaker's word: why nothing may be sent now, or ""
+	urgent bool
+	came   time.Time
+	until  time.Time // for its turn
+	note   *apns2.Notification
+
+	wired time.Duration // on the wire so far; owned by Send
+}
+
+func newSending(e *endpoint, n push.Notification, note *apns2.Notification) *sending {
+	s := &sending{l: e.lane(n.Urgent), closed: e.breaker.refuse, urgent: n.Urgent, came: time.Now(), until: n.Until, note: note}
+	if s.until.IsZero() {
+		s.until = s.came.Add(s.patience())
+	}
+	return s
+}
+
+// patience is how long it waits, and has waited, while nobody is answered.
+func (s *sending) patience() time.Duration {
+	if s.urgent {
+		return push.CallTimeout
+	}
+	return 2 * noteAttempt
+}
+
+// patiently is the time of the whole of it: while the lane moves.
+func (s *sending) patiently(ctx context.Context) (context.Context, func()) {
+	return whileMoving(ctx, s.came, s.patience(), 0, context.DeadlineExceeded, &s.l.answered)
+}
+
+// attempt waits for the push's turn on ln, and sends it.
+func (s *sending) attempt(ctx context.Context, ln *line) answer {
+	if err := s.turn(ctx, ln); err != nil {
+		return answer{err: err}
+	}
+	start := time.Now()
+	try, cancel := s.onTheWire(ctx, ln)
+	a := ln.push(try, s.note)
+	if a.err != nil && try.Err() != nil {
+		a.err = context.Cause(try) // which the transport may call cancelled
+	}
+	cancel()
+	s.wired += time.Since(start)
+	if a.status != 0 {
+		s.l.answered.note()
+	}
+	return a
+}
+
+// turn waits for a place on ln.
+func (s *sending) turn(ctx context.Context, ln *line) error {
+	if in, err := ln.gate.try(); in || err != nil {
+		return err
+	}
+	ctx, cancel := context.WithDeadlineCause(ctx, s.until, errLate)
+	defer cancel()
+	switch err := ln.gate.enter(ctx, s.until); {
+	case errors.Is(err, context.DeadlineExceeded):
+		return errStuck
+	case err != nil:
+		return err
+	}
+	if reason := s.closed(time.Now()); reason != "" { // said to those ahead
+		if ln.gate.leave(0) {
+			ln.close()
+		}
+		return fmt.Errorf("%w: %s", errForbidden, reason)
+	}
+	return nil
+}
+
+// onTheWire is the time of an attempt.
+func (s *sending) onTheWire(ctx context.Context, ln *line) (context.Context, func()) {
+	if !s.urgent {
+		return context.WithTimeout(ctx, noteAttempt)
+	}
+	limit := max(min(callAttempt, push.CallTimeout-s.wired), lastAttempt)
+	return whileMoving(ctx, time.Now(), limit, slowAttempt, context.DeadlineExceeded, &ln.answered)
+}
+
+// A stamp is when something was last answered.
+type stamp struct {
+	mu sync.Mutex
+	at time.Time // guarded by mu
+}
+
+func (s *stamp) note() { s.mu.Lock(); s.at = time.Now(); s.mu.Unlock() }
+
+func (s *stamp) get() time.Time { s.mu.Lock(); defer s.mu.Unlock(); return s.at }
+
+// whileMoving returns a context that ends for cause once there was no answer
+// for the time limit, counted from start, and after the time most in any case;
+// 0 is no such bound.
+func whileMoving(ctx context.Context, start time.Time, limit, most time.Duration, cause error, answered *stamp) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var mu sync.Mutex // the timer may fire before it is known here
+	var t *time.Timer
+	mu.Lock()
+	defer mu.Unlock()
+	t = time.AfterFunc(limit-time.Since(start), func() {
+		mu.Lock()
+		defer mu.Unlock()
+		since := answered.get()
+		if since.Before(start) {
+			since = start
+		}
+		left := limit - time.Since(since)
+		if most > 0 {
+			left = min(left, most-time.Since(start))
+		}
+		if left > 0 {
+			t.Reset(left)
+			return
+		}
+		cancel(cause)
+	})
+	return ctx, func() { t.Stop(); cancel(nil) }
+}
+
+// late reports that a push never had its turn.
+func late(err error) bool {
+	return errors.Is(err, errCrowded) || errors.Is(err, errLate) || errors.Is(err, errStuck) || errors.Is(err, errForbidden)
+}
