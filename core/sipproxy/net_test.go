@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing/synctest"
 	"time"
+
+	"sallyport/tunnel/sipstream"
 )
 
 // dialPBX connects the proxy to the PBX script.
@@ -58,6 +60,7 @@ func (w *town) caller(from string) *script {
 // listen hears what comes until the connection ends.
 func (s *script) listen(c net.Conn) {
 	defer c.Close()
+	cut := sipstream.New(sipstream.Limits{MaxMessage: 64 << 10})
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := c.Read(buf)
@@ -67,8 +70,18 @@ func (s *script) listen(c net.Conn) {
 			s.mu.Unlock()
 			return
 		}
-		for _, m := range splitMessages(string(buf[:n])) {
-			s.hear(m)
+		cut.Feed(buf[:n])
+		for {
+			m, kind, err := cut.Next()
+			if err != nil {
+				s.t.Errorf("%s cannot read: %v", s.name, err)
+			}
+			if err != nil || kind == sipstream.NeedMore {
+				break
+			}
+			if kind == sipstream.Message { // and no keep-alive
+				s.hear(string(m))
+			}
 		}
 	}
 }

@@ -155,20 +155,6 @@ func first(m, name string) string {
 	return ""
 }
 
-func splitMessages(s string) (out []string) {
-	for {
-		s = strings.TrimLeft(s, "\r\n") // keep-alives
-		head, _, ok := strings.Cut(s, "\r\n\r\n")
-		if !ok {
-			return out
-		}
-		n := 0
-		_, _ = fmt.Sscan(first(s, "Content-Length"), &n)
-		end := min(len(head)+4+n, len(s))
-		out, s = append(out, s[:end]), s[end:]
-	}
-}
-
 // without returns the lines but those of the named headers.
 func without(lines []string, names ...string) (out []string) {
 	for _, l := range lines {

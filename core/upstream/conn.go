@@ -40,13 +40,9 @@ type Conn struct {
 	once    sync.Once
 	ended   sync.Once
 
-	queue    chan []byte
-	waiting  atomic.Int64 // bytes in queue
-	answered atomic.Bool  // something was sent
+	queue    *outbox
+	answered atomic.Bool // something was sent
 }
-
-// maxQueued bounds the messages in a connection's queue.
-const maxQueued = 1024
 
 // maxDatagram is the largest UDP payload.
 const maxDatagram = 65507
@@ -83,20 +79,12 @@ func (c *Conn) Send(p []byte) error {
 	if c.packet != nil {
 		return c.sendPacket(p)
 	}
-	if c.waiting.Add(int64(len(p))) > int64(c.up.cfg.QueueBytes) {
-		c.waiting.Add(-int64(len(p)))
+	if !c.queue.put(p, c.up.cfg.QueueBytes) {
 		c.up.metrics.dropped.WithLabelValues("queue_full").Inc()
 		return ErrSlow
 	}
-	select {
-	case c.queue <- p:
-		c.answered.Store(true)
-		return nil
-	default:
-		c.waiting.Add(-int64(len(p)))
-		c.up.metrics.dropped.WithLabelValues("queue_full").Inc()
-		return ErrSlow
-	}
+	c.answered.Store(true)
+	return nil
 }
 
 func (c *Conn) sendPacket(p []byte) error {
@@ -149,10 +137,10 @@ func (c *Conn) write() {
 	for {
 		select {
 		case <-c.closing:
-			c.flush()
+			c.flush() // within the deadline that shut has set
 			return
-		case p := <-c.queue:
-			if !c.writeOne(p) {
+		case <-c.queue.more:
+			if !c.flush() {
 				c.shut()
 				return
 			}
@@ -166,23 +154,25 @@ func (c *Conn) write() {
 	}
 }
 
-// flush writes what is queued, within the deadline that shut has set.
-func (c *Conn) flush() {
+// flush writes what is queued, and reports whether that went well.
+func (c *Conn) flush() bool {
 	for {
-		select {
-		case p := <-c.queue:
+		msgs := c.queue.take()
+		if len(msgs) == 0 {
+			return true
+		}
+		for _, p := range msgs {
 			if !c.writeOne(p) {
-				return
+				return false
 			}
-		default:
-			return
 		}
 	}
 }
 
 func (c *Conn) writeOne(p []byte) bool {
-	c.waiting.Add(-int64(len(p)))
-	if !c.writeRaw(p) {
+	ok := c.writeRaw(p)
+	c.queue.written(p)
+	if !ok {
 		return false
 	}
 	if len(p) >= minDatagram {

@@ -96,7 +96,7 @@ func (u *Upstream) newStream(nc net.Conn, remote netip.AddrPort, dialled bool) *
 		stream:    nc,
 		done:      make(chan struct{}),
 		closing:   make(chan struct{}),
-		queue:     make(chan []byte, maxQueued),
+		queue:     newOutbox(),
 	}
 }
 
