@@ -66,17 +66,7 @@ func sized(n int) string {
 func secure(t *testing.T, tr *transport.Transport) (client, server *tls.Conn) {
 	t.Helper()
 	c, s := net.Pipe()
-	client = tls.Client(c, &tls.Config{InsecureSkipVerify: true})
-	shaken := make(chan error, 1)
-	go func() { shaken <- client.Handshake() }()
-	server, err := tr.Handshake(t.Context(), s, &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}, SessionTicketsDisabled: true}, 10*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := <-shaken; err != nil {
-		t.Fatal(err)
-	}
-	return client, server
+	return shake(t, tr, c, s)
 }
 
 func selfSigned(t testing.TB) tls.Certificate {
@@ -110,30 +100,6 @@ func upgrade() transport.Upgrade {
 		Ready:      func() bool { return true },
 		RetryAfter: func() time.Duration { return 7 * time.Second },
 	}
-}
-
-// browse upgrades a pipe and starts to listen.
-func browse(t *testing.T, cfg transport.Config, e *ear) (*browser, transport.Conn) {
-	t.Helper()
-	c, s := net.Pipe()
-	b := &browser{t, c, bufio.NewReader(c)}
-	answered := make(chan string, 1)
-	go func() {
-		_, _ = io.WriteString(c, upgradeRequest+"\r\n")
-		answered <- b.response()
-	}()
-	conn, asked, err := transport.New(cfg).WebSocket(s, upgrade())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if asked != (transport.Asked{Host: "edge.example.com", Path: "/ws", Subprotocol: "sip"}) {
-		t.Errorf("asked %+v", asked)
-	}
-	if got := <-answered; !strings.Contains(got, " 101 ") || !strings.Contains(got, "Sec-Websocket-Protocol: sip\r\n") {
-		t.Fatalf("answer %q", got)
-	}
-	conn.Start(e)
-	return b, conn
 }
 
 func (b *browser) response() string {

@@ -3,6 +3,7 @@ package transport
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -89,9 +90,15 @@ type prefixed struct {
 	rest []byte
 }
 
+// Read says of an end that it came in the middle of something: coder/websocket
+// takes an EOF within a message for the end of that message.
 func (p *prefixed) Read(b []byte) (int, error) {
 	if len(p.rest) == 0 {
-		return p.Conn.Read(b)
+		n, err := p.Conn.Read(b)
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return n, err
 	}
 	n := copy(b, p.rest)
 	if p.rest = p.rest[n:]; len(p.rest) == 0 {

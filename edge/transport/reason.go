@@ -8,6 +8,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"sallyport/edge/wsframe"
 	"sallyport/tunnel/sipstream"
 )
 
@@ -91,7 +92,8 @@ func ReasonOf(err error) Reason {
 		return closeReason(closed.Code)
 	case errors.Is(err, sipstream.ErrSyntax), errors.Is(err, sipstream.ErrLength),
 		errors.Is(err, sipstream.ErrHeaderTooLong), errors.Is(err, sipstream.ErrMessageTooLong),
-		errors.Is(err, websocket.ErrMessageTooBig):
+		errors.Is(err, websocket.ErrMessageTooBig),
+		errors.Is(err, wsframe.ErrTooBig), errors.Is(err, wsframe.ErrProtocol), errors.Is(err, wsframe.ErrText):
 		return Protocol
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return Policy

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"sync"
 	"time"
 )
 
@@ -42,7 +41,7 @@ func (t *Transport) Accept(ctx context.Context, l net.Listener, serve func(net.C
 // Handshake ends TLS on c within timeout. On error c is closed. Every write to
 // what it returns has Config.WriteTimeout to make progress, record by record.
 func (t *Transport) Handshake(ctx context.Context, c net.Conn, cfg *tls.Config, timeout time.Duration) (*tls.Conn, error) {
-	p := &paced{Conn: c, timeout: t.cfg.WriteTimeout}
+	p := t.paced(c)
 	_ = p.SetDeadline(time.Now().Add(timeout))
 	conn := tls.Server(p, cfg)
 	if err := conn.HandshakeContext(ctx); err != nil {
@@ -107,40 +106,3 @@ func (r Remote) LogValue() slog.Value {
 
 // Reveal is the whole address, for loggers that are told to show it.
 func (r Remote) Reveal() string { return netip.Addr(r).String() }
-
-// paced gives every write its own deadline, so that what counts is progress
-// and not the length of a queue. A deadline set from outside holds where it is
-// earlier.
-type paced struct {
-	net.Conn
-	timeout time.Duration
-
-	// Guarded by mu.
-	mu    sync.Mutex
-	bound time.Time
-}
-
-func (p *paced) Write(b []byte) (int, error) {
-	until := time.Now().Add(p.timeout)
-	p.mu.Lock()
-	if !p.bound.IsZero() && p.bound.Before(until) {
-		until = p.bound
-	}
-	err := p.Conn.SetWriteDeadline(until)
-	p.mu.Unlock()
-	if err != nil {
-		return 0, err
-	}
-	return p.Conn.Write(b)
-}
-
-func (p *paced) SetWriteDeadline(t time.Time) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.bound = t
-	return p.Conn.SetWriteDeadline(t)
-}
-
-func (p *paced) SetDeadline(t time.Time) error {
-	return errors.Join(p.SetReadDeadline(t), p.SetWriteDeadline(t))
-}

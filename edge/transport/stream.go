@@ -7,26 +7,25 @@ import (
 	"io"
 	"net"
 	"sync"
-	"time"
 
 	"sallyport/tunnel/sipstream"
 )
 
 // stream is SIP over TLS: messages cut by Content-Length, CRLF keep-alives.
 type stream struct {
-	// Static after Stream.
+	// Static after Stream; recv is set by Start.
 	t    *Transport
 	conn net.Conn
+	recv Receiver
 
 	// closing lets one Close act.
 	closing sync.Once
 
 	// Owned by read.
 	cut   *sipstream.Cutter
-	buf   *[]byte // pooled; held only while a message is incomplete
+	buf   *[]byte // pooled; held while a message is incomplete, and by a read
 	first [1]byte
-	spoke bool // something whole has come
-	armed bool // a read deadline is set
+	patience
 }
 
 // Stream makes a message connection of c, whose handshake is over. Writes to c
@@ -39,44 +38,45 @@ func (t *Transport) Stream(c net.Conn) Conn {
 	}
 }
 
-// Start reads on a goroutine of its own, whose stack never held a handshake
-// and so stays small.
+// Start has the connection read.
 func (s *stream) Start(r Receiver) {
-	go func() { r.Ended(s.read(r)) }()
+	s.recv = r
+	s.t.begin(s.conn, s)
 }
 
-// read waits with one byte of its own, and takes a buffer from the pool when
-// that byte has come: an idle client costs no buffer of ours.
-func (s *stream) read(r Receiver) error {
+func (s *stream) over(err error) { s.recv.Ended(err) }
+
+// read hands over what comes. Where it waits, it does so with one byte of its
+// own, and takes a buffer from the pool when that byte has come: an idle client
+// costs no buffer of ours.
+func (s *stream) read(waits bool) error {
 	defer s.release()
-	s.arm(s.t.cfg.FirstMessage)
+	s.greet(&s.t.cfg, s.conn)
 	for {
 		into := s.first[:]
-		if s.buf != nil {
-			into = *s.buf
+		if !waits || s.cut.Buffered() > 0 {
+			into = s.take()
+		} else {
+			s.release()
 		}
 		n, err := s.conn.Read(into)
 		s.cut.Feed(into[:n])
-		whole, derr := s.deliver(r)
+		whole, derr := s.deliver()
 		switch {
 		case derr != nil:
 			return derr
-		case err != nil:
+		case err != nil && err != error(errIdle):
 			return s.ended(err)
-		case s.cut.Buffered() == 0:
-			s.release()
-			s.disarm()
-		case s.buf == nil || whole:
-			// A message has begun, and this is its clock, however its bytes
-			// trickle in.
-			s.take()
-			s.arm(s.t.cfg.WholeMessage)
+		}
+		s.turn(&s.t.cfg, s.conn, whole, s.cut.Buffered() == 0)
+		if err != nil {
+			return err
 		}
 	}
 }
 
 // deliver hands over what is whole and reports whether anything was.
-func (s *stream) deliver(r Receiver) (whole bool, err error) {
+func (s *stream) deliver() (whole bool, err error) {
 	for {
 		msg, kind, err := s.cut.Next()
 		if err != nil {
@@ -86,16 +86,16 @@ func (s *stream) deliver(r Receiver) (whole bool, err error) {
 		case sipstream.NeedMore:
 			return whole, nil
 		case sipstream.Message:
-			err = r.Message(msg)
+			err = s.recv.Message(msg)
 		case sipstream.Ping:
-			r.KeepAlive()
+			s.recv.KeepAlive()
 		case sipstream.Pong:
-			r.Alive()
+			s.recv.Alive()
 		}
 		if err != nil {
 			return true, err
 		}
-		whole, s.spoke = true, true
+		whole = true
 	}
 }
 
@@ -104,36 +104,20 @@ func (s *stream) ended(err error) error {
 	if errors.Is(err, io.EOF) && s.cut.Buffered() > 0 {
 		return &Error{ClientReset, io.ErrUnexpectedEOF}
 	}
-	return tooSlow(err, s.spoke)
+	return tooSlow(err, s.spoke())
 }
 
-func (s *stream) take() {
+func (s *stream) take() []byte {
 	if s.buf == nil {
 		s.buf = s.t.buffers.Get().(*[]byte)
 	}
+	return *s.buf
 }
 
 func (s *stream) release() {
 	if s.buf != nil {
 		s.t.buffers.Put(s.buf)
 		s.buf = nil
-	}
-}
-
-// arm sets the time by which the client must have said something whole. The
-// clock of the first message goes on while that message is coming.
-func (s *stream) arm(d time.Duration) {
-	if s.armed && !s.spoke {
-		return
-	}
-	s.armed = true
-	_ = s.conn.SetReadDeadline(time.Now().Add(d))
-}
-
-func (s *stream) disarm() {
-	if s.armed && s.spoke {
-		s.armed = false
-		_ = s.conn.SetReadDeadline(time.Time{})
 	}
 }
 

@@ -11,18 +11,10 @@ import (
 	"sallyport/edge/transport"
 )
 
-// dial returns a client's end of a stream that e listens to.
-func dial(cfg transport.Config, e *ear) (net.Conn, transport.Conn) {
-	c, s := net.Pipe()
-	conn := transport.New(cfg).Stream(s)
-	conn.Start(e)
-	return c, conn
-}
-
 func TestStreamIsCutIntoMessagesAndKeepAlives(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	onStream(t, func(t *testing.T, w way) {
 		e := newEar()
-		c, _ := dial(transport.Config{}, e)
+		c, _ := w.stream(t, transport.Config{}, e)
 		_, _ = io.WriteString(c, options(1)+"\r\n\r\n"+options(2)[:10])
 		_, _ = io.WriteString(c, options(2)[10:]+"\r\n")
 		e.expect(t, "message "+options(1), "keep-alive", "message "+options(2), "alive")
@@ -32,9 +24,9 @@ func TestStreamIsCutIntoMessagesAndKeepAlives(t *testing.T) {
 }
 
 func TestStreamTakesMessagesUpToTheLimitAndNoByteMore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	onStream(t, func(t *testing.T, w way) {
 		e := newEar()
-		c, conn := dial(transport.Config{}, e)
+		c, conn := w.stream(t, transport.Config{}, e)
 		_, _ = io.WriteString(c, sized(64<<10))
 		e.expect(t, "message "+sized(64<<10))
 		go func() { _, _ = io.WriteString(c, sized(64<<10+1)) }()
@@ -44,10 +36,10 @@ func TestStreamTakesMessagesUpToTheLimitAndNoByteMore(t *testing.T) {
 }
 
 func TestWhatIsNotSIPEndsTheStream(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	onStream(t, func(t *testing.T, w way) {
 		for _, in := range []string{"GET / HTTP/1.1\r\n\r\n", "OPTIONS sip:a SIP/2.0\r\nl: 1\r\nl: 1\r\n\r\n", "<stream>"} {
 			e := newEar()
-			c, conn := dial(transport.Config{}, e)
+			c, conn := w.stream(t, transport.Config{}, e)
 			go func() { _, _ = io.WriteString(c, in) }()
 			e.expect(t, "ended protocol")
 			conn.Close(transport.Protocol)
@@ -56,9 +48,9 @@ func TestWhatIsNotSIPEndsTheStream(t *testing.T) {
 }
 
 func TestHeaderBlockIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	onStream(t, func(t *testing.T, w way) {
 		e := newEar()
-		c, conn := dial(transport.Config{MaxHeader: 1000}, e)
+		c, conn := w.stream(t, transport.Config{MaxHeader: 1000}, e)
 		go func() {
 			_, _ = io.WriteString(c, "OPTIONS sip:a SIP/2.0\r\n")
 			for {
@@ -73,51 +65,42 @@ func TestHeaderBlockIsBounded(t *testing.T) {
 }
 
 func TestClientThatSaysNothingIsEndedInTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		start := time.Now()
+	onStream(t, func(t *testing.T, w way) {
 		e := newEar()
-		_, conn := dial(transport.Config{FirstMessage: 10 * time.Second}, e)
+		start := time.Now()
+		w.stream(t, w.times(), e)
 		e.expect(t, "ended policy")
-		if d := time.Since(start); d != 10*time.Second {
-			t.Errorf("ended after %v", d)
-		}
-		conn.Close(transport.Policy)
+		w.took(t, start, 10)
 	})
 }
 
-// trickle writes in a byte each second until it fails.
-func trickle(c net.Conn, in string) {
-	for i := range len(in) {
-		if _, err := io.WriteString(c, in[i:i+1]); err != nil {
-			return
-		}
-		time.Sleep(time.Second)
-	}
-}
+// slow is a message that takes longer than any limit in each of the ways.
+var slow = sized(64 << 10)
 
 func TestSlowLorisIsEndedInTime(t *testing.T) {
 	for name, tc := range map[string]struct {
 		before string
-		want   time.Duration
+		want   int
 	}{
-		"in its first message": {"", 10 * time.Second},
-		"in a later one":       {options(1), 30 * time.Second},
+		"in its first message": {"", 10},
+		"in a later one":       {options(1), 30},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			onStream(t, func(t *testing.T, w way) {
 				e := newEar()
-				c, conn := dial(transport.Config{FirstMessage: 10 * time.Second, WholeMessage: 30 * time.Second}, e)
+				start := time.Now()
+				c, conn := w.stream(t, w.times(), e)
 				if tc.before != "" {
 					_, _ = io.WriteString(c, tc.before)
 					e.expect(t, "message "+tc.before)
 				}
-				start := time.Now()
-				done := make(chan struct{})
-				go func() { trickle(c, options(2)+options(2)); close(done) }()
-				e.expect(t, "ended policy")
-				if d := time.Since(start); d != tc.want {
-					t.Errorf("ended after %v, want %v", d, tc.want)
+				if !w.sockets {
+					start = time.Now()
 				}
+				done := make(chan struct{})
+				go func() { w.trickle(c, slow); close(done) }()
+				e.expect(t, "ended policy")
+				w.took(t, start, tc.want)
 				conn.Close(transport.Policy)
 				<-done
 			})
@@ -126,13 +109,13 @@ func TestSlowLorisIsEndedInTime(t *testing.T) {
 }
 
 func TestIdleClientStays(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	onStream(t, func(t *testing.T, w way) {
 		e := newEar()
-		c, _ := dial(transport.Config{}, e)
+		c, _ := w.stream(t, transport.Config{}, e)
 		for range 3 {
 			_, _ = io.WriteString(c, options(1))
 			e.expect(t, "message "+options(1))
-			time.Sleep(24 * time.Hour)
+			w.hour()
 		}
 		_ = c.Close()
 		e.expect(t, "ended client-closed")
@@ -140,13 +123,13 @@ func TestIdleClientStays(t *testing.T) {
 }
 
 func TestTimeInTheReceiverIsNotTheClients(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	onStream(t, func(t *testing.T, w way) {
 		e := newEar()
 		e.hold = make(chan struct{})
-		c, _ := dial(transport.Config{}, e)
+		c, _ := w.stream(t, transport.Config{}, e)
 		go func() { _, _ = io.WriteString(c, options(1)+options(2)[:20]) }()
 		e.expect(t, "message "+options(1))
-		time.Sleep(time.Hour) // nothing is read meanwhile
+		w.hour() // nothing is read meanwhile
 		close(e.hold)
 		_, _ = io.WriteString(c, options(2)[20:])
 		e.expect(t, "message "+options(2))
@@ -156,9 +139,9 @@ func TestTimeInTheReceiverIsNotTheClients(t *testing.T) {
 }
 
 func TestConnectionCutInAMessageIsAReset(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	onStream(t, func(t *testing.T, w way) {
 		e := newEar()
-		c, _ := dial(transport.Config{}, e)
+		c, _ := w.stream(t, transport.Config{}, e)
 		_, _ = io.WriteString(c, options(1)[:20])
 		_ = c.Close()
 		e.expect(t, "ended client-reset")

@@ -11,12 +11,13 @@ import (
 	"sync"
 	"time"
 
+	"sallyport/edge/wsframe"
 	"sallyport/tunnel/sipstream"
 )
 
 // Conn is one client as a sequence of messages. Its methods may be called from
 // any goroutine. How it waits for the client between messages is its own
-// business: today with a goroutine each, and nothing in this interface says so.
+// business: on Linux it holds neither goroutine nor buffer meanwhile.
 type Conn interface {
 	// Start begins to read and returns. It is called once.
 	Start(r Receiver)
@@ -30,8 +31,9 @@ type Conn interface {
 	// It fails with ErrNoPing where the protocol has no such question.
 	Ping(ctx context.Context) error
 	// Close ends the connection, with a goodbye that says why where the
-	// protocol has one and it may be heard, and returns within 10 s. The Receiver hears of it as
-	// of any other end. Later calls do nothing.
+	// protocol has one and it may be heard. It returns within 10 s, and the
+	// Receiver hears of the end as of any other within another 10. Later calls
+	// do nothing.
 	Close(r Reason)
 }
 
@@ -72,6 +74,11 @@ type Config struct {
 type Transport struct {
 	cfg     Config
 	buffers sync.Pool // of *[]byte, readSize long
+	cutters sync.Pool // of *wsframe.Cutter, idle
+	lot     *lot
+
+	// ownFrames has every WebSocket framed as parked ones are.
+	ownFrames bool
 }
 
 // readSize is the size of a pooled read buffer: most messages fit, so that one
@@ -88,10 +95,14 @@ func New(cfg Config) *Transport {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Transport{cfg: cfg, buffers: sync.Pool{New: func() any {
-		b := make([]byte, readSize)
-		return &b
-	}}}
+	return &Transport{
+		cfg: cfg, lot: newLot(),
+		buffers: sync.Pool{New: func() any {
+			b := make([]byte, readSize)
+			return &b
+		}},
+		cutters: sync.Pool{New: func() any { return wsframe.New(cfg.MaxMessage) }},
+	}
 }
 
 func positive[T int | time.Duration](v, otherwise T) T {

@@ -87,6 +87,15 @@ func (t *Transport) WebSocket(c net.Conn, u Upgrade) (Conn, Asked, error) {
 		answer(c, no, u.RetryAfter)
 		return nil, asked, no
 	}
+	if t.ownFrames || parkable(c) {
+		conn, no := t.frame(c, head, req)
+		if no != nil {
+			answer(c, no, nil)
+			return nil, asked, no
+		}
+		_ = c.SetDeadline(time.Time{})
+		return conn, asked, nil
+	}
 	w := &webSocket{t: t, raw: c}
 	rw := &hijackable{conn: head, header: make(http.Header)}
 	w.ws, err = websocket.Accept(rw, req, &websocket.AcceptOptions{
@@ -108,7 +117,7 @@ func (t *Transport) WebSocket(c net.Conn, u Upgrade) (Conn, Asked, error) {
 
 // readRequest reads the head of one request. What was read beyond it is given
 // back by the connection returned.
-func readRequest(c net.Conn) (net.Conn, *http.Request, error) {
+func readRequest(c net.Conn) (*prefixed, *http.Request, error) {
 	src := &failing{Reader: c}
 	br := bufio.NewReaderSize(io.LimitReader(src, maxRequest), 2048)
 	req, err := http.ReadRequest(br)
@@ -138,6 +147,10 @@ func refuseUnread(c net.Conn, err error) *Refusal {
 func (u Upgrade) judge(req *http.Request) *Refusal {
 	origin := req.Header.Get("Origin")
 	switch {
+	case req.ProtoMajor != 1:
+		return &Refusal{http.StatusHTTPVersionNotSupported, DeniedHTTP, errors.New("only HTTP/1 is spoken here")}
+	case !wellFormed(req):
+		return &Refusal{http.StatusBadRequest, DeniedHTTP, errors.New("a Host that is none, or a header name that is none")}
 	case req.URL.Path != Path:
 		return &Refusal{http.StatusNotFound, DeniedPath, errors.New("only " + Path + " is served here")}
 	case req.Method != http.MethodGet:
@@ -154,6 +167,20 @@ func (u Upgrade) judge(req *http.Request) *Refusal {
 		return &Refusal{http.StatusServiceUnavailable, DeniedNotReady, errors.New("no core is connected")}
 	}
 	return nil
+}
+
+// wellFormed checks what http.ReadRequest leaves to its callers: that there is
+// a Host, and that no header has a name with a space in it (RFC 9112 §3.2, §5.1).
+func wellFormed(req *http.Request) bool {
+	if req.Host == "" || strings.ContainsAny(req.Host, "/\\@?# \t<>\"") {
+		return false
+	}
+	for name := range req.Header {
+		if strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("\"(),/:;<=>?@[\\]{}", r) }) {
+			return false
+		}
+	}
+	return true
 }
 
 // offers reports whether a comma-separated header lists token.

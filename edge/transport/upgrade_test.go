@@ -14,7 +14,7 @@ import (
 )
 
 // ask sends a request and returns the answer and why there was no upgrade.
-func ask(t *testing.T, request string, u transport.Upgrade) (string, *transport.Refusal) {
+func ask(t *testing.T, request string, u transport.Upgrade, library bool) (string, *transport.Refusal) {
 	t.Helper()
 	c, s := net.Pipe()
 	answer := make(chan string, 1)
@@ -23,7 +23,11 @@ func ask(t *testing.T, request string, u transport.Upgrade) (string, *transport.
 		all, _ := io.ReadAll(c)
 		answer <- string(all)
 	}()
-	conn, _, err := transport.New(transport.Config{}).WebSocket(s, u)
+	tr := transport.New(transport.Config{})
+	if !library {
+		transport.OwnFrames(tr)
+	}
+	conn, _, err := tr.WebSocket(s, u)
 	if err == nil {
 		_ = c.Close()
 		conn.Close(transport.ClientReset)
@@ -63,16 +67,23 @@ func TestUpgradeIsRefusedWithItsReason(t *testing.T) {
 		"an opaque origin":        {upgradeRequest + "Origin: null\r\n", "403", transport.DeniedOrigin},
 		"no key":                  {without("Sec-WebSocket-Key"), "400", transport.DeniedHTTP},
 		"an old version":          {without("Sec-WebSocket-Version") + "Sec-WebSocket-Version: 8\r\n", "400", transport.DeniedHTTP},
+		"HTTP/9.9":                {strings.Replace(upgradeRequest, "HTTP/1.1", "HTTP/9.9", 1), "505", transport.DeniedHTTP},
+		"HTTP/1.0":                {strings.Replace(upgradeRequest, "HTTP/1.1", "HTTP/1.0", 1), "426", transport.DeniedHTTP},
+		"no host":                 {without("Host"), "400", transport.DeniedHTTP},
+		"a host that is none":     {without("Host") + "Host: localhost/ws\r\n", "400", transport.DeniedHTTP},
+		"a name with a space":     {upgradeRequest + "Content-Length : 4\r\n", "400", transport.DeniedHTTP},
+		"a key that is none":      {without("Sec-WebSocket-Key") + "Sec-WebSocket-Key: abc\r\n", "400", transport.DeniedHTTP},
+		"no connection upgrade":   {without("Connection"), "426", transport.DeniedHTTP},
 		"a body":                  {upgradeRequest + "Content-Length: 3\r\n", "400", transport.DeniedHTTP},
 		"no HTTP":                 {"REGISTER sip:example.com SIP/2.0\r\n", "400", transport.DeniedHTTP},
 		"a header without an end": {upgradeRequest + "Cookie: " + strings.Repeat("x", 20<<10), "400", transport.DeniedHTTP},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			each(t, []way{byLibrary, plain}, func(t *testing.T, w way) {
 				u := upgrade()
 				u.Origins = []string{"https://app.example.com"}
-				got, no := ask(t, tc.request+"\r\n", u)
+				got, no := ask(t, tc.request+"\r\n", u, w.library)
 				if no == nil || no.Why != tc.why || !strings.HasPrefix(got, "HTTP/1.1 "+tc.status+" ") || !strings.Contains(got, "Connection: close\r\n") {
 					t.Errorf("answer %q, refusal %+v", got, no)
 				}
@@ -104,7 +115,7 @@ func TestOriginsThatPass(t *testing.T) {
 			if tc.origin != "" {
 				request += "Origin: " + tc.origin + "\r\n"
 			}
-			if got, no := ask(t, request+"\r\n", u); (no == nil) != tc.pass {
+			if got, no := ask(t, request+"\r\n", u, false); (no == nil) != tc.pass {
 				t.Errorf("%q for %q: answer %q", tc.origin, tc.allowed, got)
 			}
 		})
@@ -115,7 +126,7 @@ func TestWithoutACoreTheUpgradeIsPutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := upgrade()
 		u.Ready = func() bool { return false }
-		got, no := ask(t, upgradeRequest+"\r\n", u)
+		got, no := ask(t, upgradeRequest+"\r\n", u, false)
 		if no == nil || no.Why != transport.DeniedNotReady || !strings.HasPrefix(got, "HTTP/1.1 503 ") || !strings.Contains(got, "Retry-After: 7\r\n") {
 			t.Errorf("answer %q, refusal %+v", got, no)
 		}
@@ -126,7 +137,7 @@ func TestSlowRequestIsEndedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, s := net.Pipe()
 		done := make(chan struct{})
-		go func() { trickle(c, upgradeRequest); close(done) }()
+		go func() { plain.trickle(c, upgradeRequest); close(done) }()
 		start := time.Now()
 		_, _, err := transport.New(transport.Config{}).WebSocket(s, upgrade())
 		var no *transport.Refusal
@@ -138,11 +149,15 @@ func TestSlowRequestIsEndedInTime(t *testing.T) {
 }
 
 func TestFramesSentBehindTheRequestAreKept(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, s := net.Pipe()
+	onWebSocket(t, func(t *testing.T, w way) {
+		tr := transport.New(transport.Config{})
+		if !w.library {
+			transport.OwnFrames(tr)
+		}
+		c, s := w.link(t, tr)
 		go func() { _, _ = io.WriteString(c, upgradeRequest+"\r\n\x81\x82\x00\x00\x00\x00hi") }()
 		go func() { _, _ = io.Copy(io.Discard, c) }()
-		conn, _, err := transport.New(transport.Config{}).WebSocket(s, upgrade())
+		conn, _, err := tr.WebSocket(s, upgrade())
 		if err != nil {
 			t.Fatal(err)
 		}

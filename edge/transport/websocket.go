@@ -12,6 +12,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/coder/websocket"
+
+	"sallyport/edge/wsframe"
 )
 
 var (
@@ -35,7 +37,7 @@ type webSocket struct {
 	spoke bool
 }
 
-// Start reads on a goroutine of its own.
+// Start has the connection read, by a goroutine of its own: the library waits.
 func (w *webSocket) Start(r Receiver) {
 	w.recv = r
 	go func() { r.Ended(w.read()) }()
@@ -44,14 +46,14 @@ func (w *webSocket) Start(r Receiver) {
 func (w *webSocket) read() error {
 	_ = w.raw.SetReadDeadline(time.Now().Add(w.t.cfg.FirstMessage))
 	for {
-		_, from, err := w.ws.Reader(context.Background())
+		typ, from, err := w.ws.Reader(context.Background())
 		if err != nil {
 			return w.ended(err, w.spoke)
 		}
 		if w.spoke {
 			_ = w.raw.SetReadDeadline(time.Now().Add(w.t.cfg.WholeMessage))
 		}
-		if err := w.message(from); err != nil {
+		if err := w.message(typ, from); err != nil {
 			return err
 		}
 		w.spoke = true
@@ -60,7 +62,7 @@ func (w *webSocket) read() error {
 
 // message reads one message, from as many fragments as it came in, and hands
 // it over. The buffer is the pool's again before the next wait.
-func (w *webSocket) message(from io.Reader) error {
+func (w *webSocket) message(typ websocket.MessageType, from io.Reader) error {
 	pooled := w.t.buffers.Get().(*[]byte)
 	defer w.t.buffers.Put(pooled)
 	p, err := readAll(from, (*pooled)[:0])
@@ -69,6 +71,9 @@ func (w *webSocket) message(from io.Reader) error {
 	}
 	_ = w.raw.SetReadDeadline(time.Time{})
 	switch {
+	case typ == websocket.MessageText && !utf8.Valid(p): // which the library leaves to us
+		w.closing.Do(func() { _ = w.ws.Close(websocket.StatusInvalidFramePayloadData, wsframe.ErrText.Error()) })
+		return wsframe.ErrText
 	case len(p) == 0:
 		w.recv.Alive()
 	case bytes.Equal(p, crlf), bytes.Equal(p, crlfx2):
@@ -148,12 +153,4 @@ func (w *webSocket) Close(r Reason) {
 		_ = bottom(w.raw).Close()
 		_ = w.ws.CloseNow()
 	})
-}
-
-// bottom is the socket below TLS.
-func bottom(c net.Conn) net.Conn {
-	if below, ok := c.(interface{ NetConn() net.Conn }); ok {
-		return below.NetConn()
-	}
-	return c
 }

@@ -12,9 +12,9 @@ import (
 )
 
 func TestWS1_TextBinaryAndFragmentsAreMessages(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	onWebSocket(t, func(t *testing.T, w way) {
 		e := newEar()
-		b, _ := browse(t, transport.Config{}, e)
+		b, _ := w.browse(t, transport.Config{}, e)
 		b.send(fin|opText, options(1))
 		b.send(fin|opBinary, options(2))
 		b.send(opText, options(3)[:5])
@@ -36,9 +36,9 @@ func closeCode(b *browser) int {
 }
 
 func TestPingWithPayloadIsAnsweredBetweenFragments(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	onWebSocket(t, func(t *testing.T, w way) {
 		e := newEar()
-		b, _ := browse(t, transport.Config{}, e)
+		b, _ := w.browse(t, transport.Config{}, e)
 		go func() {
 			b.send(opText, options(1)[:5])
 			b.send(fin|opPing, "are you there")
@@ -54,9 +54,9 @@ func TestPingWithPayloadIsAnsweredBetweenFragments(t *testing.T) {
 }
 
 func TestWebSocketMessageOf64KiBPassesAndNoByteMore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	onWebSocket(t, func(t *testing.T, w way) {
 		e := newEar()
-		b, conn := browse(t, transport.Config{}, e)
+		b, conn := w.browse(t, transport.Config{}, e)
 		half := sized(64 << 10)[:32<<10]
 		b.send(opText, half)
 		b.send(fin|opCont, sized(64 << 10)[32<<10:])
@@ -72,10 +72,36 @@ func TestWebSocketMessageOf64KiBPassesAndNoByteMore(t *testing.T) {
 	})
 }
 
-func TestOB5_CRLFMessagesAreKeepAlives(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestTextThatIsNotUTF8EndsWith1007(t *testing.T) {
+	onWebSocket(t, func(t *testing.T, w way) {
 		e := newEar()
-		b, conn := browse(t, transport.Config{}, e)
+		b, conn := w.browse(t, transport.Config{}, e)
+		b.send(fin|opText, options(1)+"\xc3")
+		if code := closeCode(b); code != 1007 {
+			t.Errorf("closed with %d, want 1007", code)
+		}
+		go func() { _, _ = io.Copy(io.Discard, b.r) }()
+		e.expect(t, "ended protocol")
+		conn.Close(transport.Protocol)
+	})
+}
+
+func TestMessageCutOffByTheEndIsNone(t *testing.T) {
+	onWebSocket(t, func(t *testing.T, w way) {
+		for _, head := range []byte{opText, fin | opText} {
+			e := newEar()
+			b, _ := w.browse(t, transport.Config{}, e)
+			_, _ = io.WriteString(b.conn, string([]byte{head, 0x80 | 20, 0, 0, 0, 0}))
+			_ = b.conn.Close()
+			e.expect(t, "ended client-reset")
+		}
+	})
+}
+
+func TestOB5_CRLFMessagesAreKeepAlives(t *testing.T) {
+	onWebSocket(t, func(t *testing.T, w way) {
+		e := newEar()
+		b, conn := w.browse(t, transport.Config{}, e)
 		b.send(fin|opText, "\r\n\r\n")
 		b.send(fin|opText, "\r\n")
 		e.expect(t, "keep-alive", "keep-alive")
@@ -97,9 +123,9 @@ func TestFramesThatMustNotBeAreProtocolErrors(t *testing.T) {
 	}
 	for name, send := range frames {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			onWebSocket(t, func(t *testing.T, w way) {
 				e := newEar()
-				b, conn := browse(t, transport.Config{}, e)
+				b, conn := w.browse(t, transport.Config{}, e)
 				go send(b)
 				go func() { _, _ = io.Copy(io.Discard, b.r) }()
 				e.expect(t, "ended protocol")
@@ -111,9 +137,9 @@ func TestFramesThatMustNotBeAreProtocolErrors(t *testing.T) {
 }
 
 func TestWebSocketWritesTextAndBinary(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	onWebSocket(t, func(t *testing.T, w way) {
 		e := newEar()
-		b, conn := browse(t, transport.Config{}, e)
+		b, conn := w.browse(t, transport.Config{}, e)
 		long := sized(5000)
 		go func() {
 			_ = conn.Write([]byte(options(1)))
@@ -129,9 +155,9 @@ func TestWebSocketWritesTextAndBinary(t *testing.T) {
 }
 
 func TestWebSocketPingWaitsForItsPong(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	onWebSocket(t, func(t *testing.T, w way) {
 		e := newEar()
-		b, conn := browse(t, transport.Config{FirstMessage: time.Hour}, e)
+		b, conn := w.browse(t, transport.Config{FirstMessage: time.Hour}, e)
 		ponged := make(chan error)
 		go func() { ponged <- conn.Ping(t.Context()) }()
 		first, p := b.receive()
@@ -144,7 +170,7 @@ func TestWebSocketPingWaitsForItsPong(t *testing.T) {
 		}
 		e.expect(t, "alive")
 
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*w.second)
 		defer cancel()
 		go func() { ponged <- conn.Ping(ctx) }()
 		b.receive()
@@ -161,26 +187,33 @@ func TestWebSocketPingWaitsForItsPong(t *testing.T) {
 func TestWebSocketTimeLimits(t *testing.T) {
 	cases := map[string]struct {
 		do   func(b *browser, e *ear)
-		want time.Duration
+		want int
 	}{
-		"nothing said": {func(*browser, *ear) {}, 10 * time.Second},
+		"nothing said":        {func(*browser, *ear) {}, 10},
+		"nothing but a frame": {func(b *browser, _ *ear) { b.send(opText, "OPT") }, 10},
 		"a message that does not end": {func(b *browser, e *ear) {
 			b.send(fin|opText, options(1))
 			<-e.heard
 			b.send(opText, "OPT")
-		}, 30 * time.Second},
+		}, 30},
+		"a frame that does not end": {func(b *browser, e *ear) {
+			b.send(fin|opText, options(1))
+			<-e.heard
+			_, _ = io.WriteString(b.conn, "\x81\xfe\x00")
+		}, 30},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			onWebSocket(t, func(t *testing.T, w way) {
+				if w.library && name == "a frame that does not end" {
+					t.Skip("the library's clock begins with a whole head")
+				}
 				e := newEar()
-				b, conn := browse(t, transport.Config{}, e)
 				start := time.Now()
+				b, conn := w.browse(t, w.times(), e)
 				tc.do(b, e)
 				e.expect(t, "ended policy")
-				if d := time.Since(start); d != tc.want {
-					t.Errorf("ended after %v, want %v", d, tc.want)
-				}
+				w.took(t, start, tc.want)
 				_ = b.conn.Close()
 				conn.Close(transport.Policy)
 			})
@@ -195,9 +228,9 @@ func TestGoodbyeSaysWhy(t *testing.T) {
 	}
 	for reason, want := range codes {
 		t.Run(reason.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			onWebSocket(t, func(t *testing.T, w way) {
 				e := newEar()
-				b, conn := browse(t, transport.Config{}, e)
+				b, conn := w.browse(t, transport.Config{}, e)
 				go conn.Close(reason)
 				if got := b.closed(); got != want {
 					t.Errorf("closed with %d, want %d", got, want)
@@ -212,9 +245,9 @@ func TestGoodbyeSaysWhy(t *testing.T) {
 }
 
 func TestStuckWebSocketIsClosedAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	each(t, []way{byLibrary, plain}, func(t *testing.T, w way) {
 		e := newEar()
-		b, conn := browse(t, transport.Config{}, e)
+		b, conn := w.browse(t, transport.Config{}, e)
 		go func() { _ = conn.Write([]byte(sized(5000))) }() // never read
 		synctest.Wait()
 		start := time.Now()

@@ -18,9 +18,11 @@ var mayImport = map[string][]string{
 	"certs/ca":       {},
 	"certs/acmetest": {},
 
-	"edge/transport": {"tunnel/sipstream", "tunnel/unit"},
+	"edge/alarm":     {},
+	"edge/wsframe":   {},
+	"edge/transport": {"edge/alarm", "edge/wsframe", "tunnel/sipstream", "tunnel/unit"},
 	"edge/admission": {"tunnel/unit"},
-	"edge/flow":      {"edge/transport"},
+	"edge/flow":      {"edge/alarm", "edge/transport"},
 	"edge/relay":     {"edge/flow", "edge/admission", "edge/transport", "tunnel"},
 	"edge":           {"edge/*", "tunnel", "tunnel/unit", "certs"},
 

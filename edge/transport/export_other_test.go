@@ -1,0 +1,5 @@
+//go:build !linux
+
+package transport
+
+func parkedState(Conn) (has, read bool) { return false, false }
