@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"sallyport/certs"
 	"sallyport/edge/admission"
 	"sallyport/edge/flow"
 	"sallyport/edge/transport"
@@ -66,7 +67,7 @@ func (s *Server) open() (doors []*door, inner net.Listener, err error) {
 			made.public = s.reachable(l.Addr())
 		}
 		if d.name != "http" {
-			made.tls = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.public.GetCertificate, NextProtos: d.protocols}
+			made.tls = s.tlsFor(d.name, d.protocols)
 		}
 		doors = append(doors, made)
 	}
@@ -166,6 +167,8 @@ func (s *Server) handshake(ctx context.Context, d *door, g *guest) *tls.Conn {
 		s.refuse(d, g, admission.ShuttingDown, ctx.Err())
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		s.refuse(d, g, admission.TooSlow, err)
+	case errors.Is(err, certs.ErrNoCertificate):
+		s.refuse(d, g, admission.NoCertificate, err)
 	default:
 		s.refuse(d, g, admission.Handshake, err)
 	}
@@ -179,11 +182,15 @@ func (s *Server) enterSIPS(ctx context.Context, d *door, g *guest) {
 	}
 }
 
-// enterHTTPS is SIP over TLS where ALPN says so, otherwise WebSocket.
+// enterHTTPS is SIP over TLS where ALPN says so, otherwise WebSocket. Of the
+// certificate authority, the handshake was all it wanted.
 func (s *Server) enterHTTPS(ctx context.Context, d *door, g *guest) {
 	secure := s.handshake(ctx, d, g)
 	switch {
 	case secure == nil:
+	case secure.ConnectionState().NegotiatedProtocol == certs.ACMEProtocol:
+		_ = secure.Close()
+		g.pass.Leave()
 	case secure.ConnectionState().NegotiatedProtocol == "sip":
 		s.seatStream(d, g, secure)
 	default:
@@ -191,11 +198,11 @@ func (s *Server) enterHTTPS(ctx context.Context, d *door, g *guest) {
 	}
 }
 
-// enterHTTP sends every guest to https.
+// enterHTTP sends every guest to https, but answers the certificate authority.
 func (s *Server) enterHTTP(ctx context.Context, _ *door, g *guest) {
 	defer context.AfterFunc(ctx, func() { _ = g.conn.Close() })()
 	defer g.pass.Leave()
-	s.transport.Redirect(g.conn, s.httpsHost(), s.cfg.Limits.HandshakeTimeout.Duration)
+	s.transport.Redirect(g.conn, s.httpsHost(), s.cfg.Limits.HandshakeTimeout.Duration, s.token())
 }
 
 // httpsHost is where the redirect leads.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,9 @@ type Deps struct {
 	Version  string
 	// Listen opens listeners; nil: TCP sockets.
 	Listen func(network, addr string) (net.Listener, error)
+	// ACME asks the certificate authority; nil: a client that goes through
+	// HTTPS_PROXY where that is set.
+	ACME *http.Client
 }
 
 // Server is one edge.
@@ -46,6 +50,7 @@ type Server struct {
 	log       *slog.Logger
 	identity  *certs.Bundle
 	public    *certs.Public
+	fetched   *certs.ACME // nil: all certificates come from files
 	gate      *admission.Gate
 	transport *transport.Transport
 	flows     *flow.Table
@@ -76,7 +81,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 			return lc.Listen(context.Background(), network, addr)
 		}
 	}
-	public, err := loadPublic(cfg.TLS)
+	public, fetched, err := loadPublic(cfg, deps)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +93,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, fmt.Errorf("tunnel.identity: %s is the bundle of a %s, not of an edge", cfg.Tunnel.Identity, identity.Role())
 	}
 	s := &Server{
-		cfg: cfg, deps: deps, log: deps.Log, identity: identity, public: public,
+		cfg: cfg, deps: deps, log: deps.Log, identity: identity, public: public, fetched: fetched,
 		drain: make(chan struct{}), addrs: make(map[string]net.Addr),
 	}
 	s.compose()
@@ -115,29 +120,13 @@ func (s *Server) compose() {
 	s.acceptor = tunnel.NewAcceptor(tunnel.AcceptorConfig{
 		Name: s.identity.Name(), Handshake: s.authenticate, Build: s.deps.Version, Log: s.room("tunnel"), Metrics: reg,
 	})
+	if reg != nil {
+		reg.MustRegister(certificateMetrics{s})
+	}
 	s.relay = relay.New(relay.Config{Tunnel: s.acceptor, Flows: s.flows, Log: s.room("relay")})
 }
 
 func (s *Server) room(name string) *slog.Logger { return s.log.With("room", name) }
-
-// loadPublic reads the certificates that clients see.
-func loadPublic(t TLS) (*certs.Public, error) {
-	var pairs []certs.Pair
-	if t.Cert != "" {
-		pairs = append(pairs, certs.Pair{Cert: t.Cert, Key: t.Key})
-	}
-	for _, c := range t.Certificates {
-		pairs = append(pairs, certs.Pair{Cert: c.Cert, Key: c.Key, Names: c.Names})
-	}
-	if len(pairs) == 0 {
-		return nil, errors.New("tls.acme: this version does not fetch certificates by ACME: set tls.acme = false and name files in tls.cert and tls.key")
-	}
-	public, err := certs.LoadPublic(pairs)
-	if err != nil {
-		return nil, fmt.Errorf("tls.cert: %w", err)
-	}
-	return public, nil
-}
 
 // authenticate ends TLS on a connection from a core.
 func (s *Server) authenticate(ctx context.Context, c net.Conn) (net.Conn, string, error) {
@@ -152,7 +141,8 @@ func (s *Server) authenticate(ctx context.Context, c net.Conn) (net.Conn, string
 	return t, name, err
 }
 
-// Ready reports whether the listeners are open.
+// Ready reports whether clients can be served: the listeners are open, and
+// there is a certificate to show.
 func (s *Server) Ready() bool { return s.ready.Load() }
 
 // Addr is the address listened on as https, sips, http or tunnel; nil before
@@ -166,9 +156,13 @@ func (s *Server) Addr(listener string) net.Addr {
 // Sessions are the cores that are connected, and those whose flows wait.
 func (s *Server) Sessions() []tunnel.SessionStatus { return s.acceptor.Sessions() }
 
-// Reload reads the certificates again. Connections live on; what is broken
-// keeps its old version, and the error names it.
+// Reload reads the certificates again, and has one that could not be fetched
+// tried again at once. Connections live on; what is broken keeps its old
+// version, and the error names it.
 func (s *Server) Reload() error {
+	if s.fetched != nil {
+		s.fetched.Retry()
+	}
 	return errors.Join(s.public.Reload(), s.identity.Reload())
 }
 
@@ -189,19 +183,9 @@ func (s *Server) Run(ctx context.Context) error {
 	tunnelled := make(chan error, 1)
 	go func() { tunnelled <- s.acceptor.Serve(inside, inner) }()
 	var watches sync.WaitGroup
-	watches.Go(func() { _ = s.public.Watch(inside, s.room("certs")) })
-	watches.Go(func() { _ = s.identity.Watch(inside, s.room("certs")) })
+	s.watchCertificates(inside, &watches)
 	closeDoor := s.welcome(inside, doors)
-	s.ready.Store(true)
-	s.log.Info("ready", "name", s.identity.Name(), "version", s.deps.Version)
-
-	var failure error
-	select {
-	case <-ctx.Done():
-	case <-s.drain:
-	case failure = <-tunnelled:
-		tunnelled <- nil
-	}
+	failure := s.stay(ctx, tunnelled)
 	s.ready.Store(false)
 	closeDoor()
 	_ = s.acceptor.Drain(ctx)
@@ -209,6 +193,32 @@ func (s *Server) Run(ctx context.Context) error {
 	hangUp()
 	watches.Wait()
 	return errors.Join(failure, <-tunnelled)
+}
+
+// stay waits until it is time to leave. Meanwhile it says when clients can be
+// served.
+func (s *Server) stay(ctx context.Context, tunnelled chan error) error {
+	certified := s.certified()
+	select {
+	case <-certified:
+	default:
+		s.log.Warn("listeners open, but clients are refused until there is a certificate", "name", s.fetched.Name())
+	}
+	for {
+		select {
+		case <-certified:
+			certified = nil
+			s.ready.Store(true)
+			s.log.Info("ready", "name", s.identity.Name(), "version", s.deps.Version)
+		case <-ctx.Done():
+			return nil
+		case <-s.drain:
+			return nil
+		case err := <-tunnelled:
+			tunnelled <- nil
+			return err
+		}
+	}
 }
 
 // retryAfter is what a client is told to wait for a core: long enough for one

@@ -336,10 +336,12 @@ func TestNewRefusesWhatItCannotServe(t *testing.T) {
 		change func(c *edge.Config, dir string)
 		want   string
 	}{
-		"ACME without files": {func(c *edge.Config, _ string) { c.TLS.ACME, c.TLS.Cert, c.TLS.Key = true, "", "" }, "set tls.acme = false and name files in tls.cert and tls.key"},
-		"no such file":       {func(c *edge.Config, _ string) { c.TLS.Cert = "/nowhere.pem" }, "/nowhere.pem"},
-		"a core's bundle":    {func(c *edge.Config, dir string) { c.Tunnel.Identity = dir + "/core1.pem" }, "is the bundle of a core, not of an edge"},
-		"a faulty config":    {func(c *edge.Config, _ string) { c.Limits.MaxFlows = 0 }, "limits.max_flows: "},
+		"ACME without a place": {func(c *edge.Config, dir string) {
+			c.TLS.ACME, c.TLS.Cert, c.TLS.Key, c.TLS.ACMEDir = true, "", "", dir+"/public.pem"
+		}, "tls.acme_dir: mkdir"},
+		"no such file":    {func(c *edge.Config, _ string) { c.TLS.Cert = "/nowhere.pem" }, "/nowhere.pem"},
+		"a core's bundle": {func(c *edge.Config, dir string) { c.Tunnel.Identity = dir + "/core1.pem" }, "is the bundle of a core, not of an edge"},
+		"a faulty config": {func(c *edge.Config, _ string) { c.Limits.MaxFlows = 0 }, "limits.max_flows: "},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

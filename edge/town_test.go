@@ -28,12 +28,15 @@ import (
 	"go.uber.org/goleak"
 
 	"sallyport/certs"
+	"sallyport/certs/acmetest"
 	"sallyport/certs/ca"
 	"sallyport/edge"
 	"sallyport/tunnel"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(acmetest.Leftover))
+}
 
 // world is a network in memory: addresses, and who listens there.
 type world struct {
@@ -112,6 +115,7 @@ type town struct {
 	registry *prometheus.Registry
 	logs     *bytes.Buffer
 	dir      string
+	core     *tunnel.Dialer // set when it runs
 	flows    chan *tunnel.Flow
 	heard    chan string
 	done     chan error
@@ -144,11 +148,16 @@ func prepare(t testing.TB) (cfg edge.Config, dir string) {
 // writePublic makes a public certificate with a serial number.
 func writePublic(t testing.TB, dir string, serial int64) {
 	t.Helper()
+	writePublicUntil(t, dir, serial, time.Now().Add(100*24*time.Hour))
+}
+
+func writePublicUntil(t testing.TB, dir string, serial int64, end time.Time) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(100 * 24 * time.Hour), DNSNames: []string{"edge.example.com"}}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(serial), NotBefore: end.Add(-110 * 24 * time.Hour), NotAfter: end, DNSNames: []string{"edge.example.com"}}
 	cert, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
@@ -219,7 +228,7 @@ func runCore(t testing.TB, ctx context.Context, dir string, h *town, dial func(c
 		t.Error(err)
 		return err
 	}
-	return tunnel.NewDialer(tunnel.DialerConfig{
+	h.core = tunnel.NewDialer(tunnel.DialerConfig{
 		Name: bundle.Name(), Edges: []string{"edge1.example.com:7443"},
 		Open: func(f *tunnel.Flow) tunnel.Handler { h.flows <- f; return h },
 		Dial: func(ctx context.Context, _ string) (net.Conn, string, error) {
@@ -235,7 +244,8 @@ func runCore(t testing.TB, ctx context.Context, dir string, h *town, dial func(c
 			_, name, err := certs.PeerName(secure.ConnectionState())
 			return secure, name, err
 		},
-	}).Run(ctx)
+	})
+	return h.core.Run(ctx)
 }
 
 func (w *town) Message(f *tunnel.Flow, p []byte) {

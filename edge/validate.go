@@ -30,6 +30,7 @@ func (c Config) Validate() error {
 	var f faults
 	c.Public.validate(&f)
 	c.TLS.validate(&f)
+	c.validateACME(&f)
 	c.Tunnel.validate(&f)
 	c.Limits.validate(&f)
 	f.address("admin.listen", c.Admin.Listen, false)
@@ -92,11 +93,30 @@ func (t TLS) validate(f *faults) {
 	if !t.ACME && !t.files() {
 		f.add("tls.cert", "is empty and tls.acme is false: set tls.cert and tls.key, or tls.acme = true")
 	}
+	if t.ACMEEmail != "" && (strings.Count(t.ACMEEmail, "@") != 1 || strings.ContainsAny(t.ACMEEmail, " ,<>:?")) {
+		f.add("tls.acme_email", "%q is no mail address: write one, without a name or a scheme, or none", t.ACMEEmail)
+	}
 	if u, err := url.Parse(t.ACMEDirectory); t.ACMEDirectory != "" && (err != nil || u.Scheme != "https" || u.Host == "") {
 		f.add("tls.acme_directory", "%q is no https URL", t.ACMEDirectory)
 	}
 	if t.ACME && t.ACMEDir == "" {
 		f.add("tls.acme_dir", "is empty: ACME needs a place to keep its account and certificates")
+	}
+}
+
+// validateACME checks what an authority needs to certify the hostname, where
+// that is sound by itself.
+func (c Config) validateACME(f *faults) {
+	if !c.TLS.byACME() {
+		return
+	}
+	host := strings.TrimSuffix(c.Public.Hostname, ".")
+	_, err := netip.ParseAddr(host)
+	if isHost(host) && (err == nil || !strings.Contains(host, ".")) {
+		f.add("tls.acme", "no authority is asked to certify %q: set public.hostname to a DNS name with a dot, or name files in tls.cert and tls.key", c.Public.Hostname)
+	}
+	if c.Public.HTTPS == "" && c.Public.SIPS != "" && c.Public.HTTP == "" { // otherwise that is said already
+		f.add("tls.acme", "the certificate authority calls on public.https, which is off: turn it on, or name files in tls.cert and tls.key")
 	}
 }
 

@@ -18,18 +18,19 @@ type Reason string
 
 // Why clients are refused.
 const (
-	MaxFlows     Reason = "max_flows"         // the edge is full
-	FlowsPerIP   Reason = "flows_per_ip"      // this address has enough
-	NewFlows     Reason = "new_flows"         // too many newcomers, whoever they are
-	NewFlowsIP   Reason = "new_flows_per_ip"  // too many newcomers from this address
-	Handshake    Reason = "handshake"         // TLS failed
-	TooSlow      Reason = "handshake_timeout" // no TLS or no HTTP request in time
-	HTTP         Reason = "http"              // no HTTP, or no WebSocket upgrade
-	NotFound     Reason = "not_found"         // a path that is not served
-	Origin       Reason = "origin"            // a web page from elsewhere
-	Subprotocol  Reason = "subprotocol"       // WebSocket, but not for SIP
-	NoCore       Reason = "no_core"           // nobody inside to talk to
-	ShuttingDown Reason = "shutting_down"     // the door is being closed
+	MaxFlows      Reason = "max_flows"         // the edge is full
+	FlowsPerIP    Reason = "flows_per_ip"      // this address has enough
+	NewFlows      Reason = "new_flows"         // too many newcomers, whoever they are
+	NewFlowsIP    Reason = "new_flows_per_ip"  // too many newcomers from this address
+	Handshake     Reason = "handshake"         // TLS failed
+	NoCertificate Reason = "no_certificate"    // there is none to show yet
+	TooSlow       Reason = "handshake_timeout" // no TLS or no HTTP request in time
+	HTTP          Reason = "http"              // no HTTP, or no WebSocket upgrade
+	NotFound      Reason = "not_found"         // a path that is not served
+	Origin        Reason = "origin"            // a web page from elsewhere
+	Subprotocol   Reason = "subprotocol"       // WebSocket, but not for SIP
+	NoCore        Reason = "no_core"           // nobody inside to talk to
+	ShuttingDown  Reason = "shutting_down"     // the door is being closed
 )
 
 // ipBurst is how many times its rate per second one address may spend at once:

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -53,13 +54,21 @@ func writeAnswer(w io.Writer, status int, h http.Header, body string) {
 }
 
 // Redirect answers one plain HTTP request on c with the same path at host,
-// over https, and closes. host is ours: the request's is not looked at.
-func (t *Transport) Redirect(c net.Conn, host string, timeout time.Duration) {
+// over https, and closes. host is ours: the request's is not looked at. A path
+// below /.well-known/acme-challenge/ (RFC 8555 §8.3) that token knows is
+// answered with what it says; token may be nil.
+func (t *Transport) Redirect(c net.Conn, host string, timeout time.Duration, token func(path string) ([]byte, bool)) {
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(timeout))
 	_, req, err := readRequest(c)
 	if err != nil {
 		return
+	}
+	if token != nil && strings.HasPrefix(req.URL.Path, "/.well-known/acme-challenge/") {
+		if body, ok := token(req.URL.Path); ok {
+			writeAnswer(c, http.StatusOK, make(http.Header), string(body))
+			return
+		}
 	}
 	// RequestURI of the parsed URL is escaped anew, so that it holds no line end.
 	to := "https://" + host + req.URL.RequestURI()

@@ -171,20 +171,38 @@ func TestFramesSentBehindTheRequestAreKept(t *testing.T) {
 
 func TestRedirectLeadsToOurselves(t *testing.T) {
 	for request, want := range map[string]string{
-		"GET /a?b=c HTTP/1.1\r\nHost: evil.example\r\n\r\n": "Location: https://edge.example.com/a?b=c\r\n",
-		"GET http://evil.example/x HTTP/1.1\r\n\r\n":        "Location: https://edge.example.com/\r\n",
-		"GET //evil.example/x HTTP/1.1\r\nHost: a\r\n\r\n":  "Location: https://edge.example.com//evil.example/x\r\n",
+		"GET /a?b=c HTTP/1.1\r\nHost: evil.example\r\n\r\n":               "Location: https://edge.example.com/a?b=c\r\n",
+		"GET http://evil.example/x HTTP/1.1\r\n\r\n":                      "Location: https://edge.example.com/\r\n",
+		"GET //evil.example/x HTTP/1.1\r\nHost: a\r\n\r\n":                "Location: https://edge.example.com//evil.example/x\r\n",
+		"GET /.well-known/acme-challenge/old HTTP/1.1\r\nHost: a\r\n\r\n": "Location: https://edge.example.com/.well-known/acme-challenge/old\r\n",
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			c, s := net.Pipe()
 			go func() { _, _ = io.WriteString(c, request) }()
-			go transport.New(transport.Config{}).Redirect(s, "edge.example.com", time.Second)
+			go transport.New(transport.Config{}).Redirect(s, "edge.example.com", time.Second, token)
 			got, _ := io.ReadAll(c)
 			if !strings.HasPrefix(string(got), "HTTP/1.1 308 ") || !strings.Contains(string(got), want) {
 				t.Errorf("%q was answered %q", request, got)
 			}
 		})
 	}
+}
+
+// token knows one challenge, as a certificate authority asks for it.
+func token(path string) ([]byte, bool) {
+	return []byte("key authorization"), path == "/.well-known/acme-challenge/new"
+}
+
+func TestRedirectAnswersTheCertificateAuthority(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := net.Pipe()
+		go func() { _, _ = io.WriteString(c, "GET /.well-known/acme-challenge/new HTTP/1.1\r\nHost: a\r\n\r\n") }()
+		go transport.New(transport.Config{}).Redirect(s, "edge.example.com", time.Second, token)
+		got, _ := io.ReadAll(c)
+		if !strings.HasPrefix(string(got), "HTTP/1.1 200 ") || !strings.HasSuffix(string(got), "\r\n\r\nkey authorization") {
+			t.Errorf("answered %q", got)
+		}
+	})
 }
 
 // flaky fails to accept a number of times, then hands out one connection.

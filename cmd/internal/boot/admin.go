@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,7 +23,7 @@ type admin struct {
 
 // newAdmin opens the listener. The pages hold no secret and change nothing,
 // so they need no token; the listener is meant for loopback all the same.
-func newAdmin(addr string, reg *prometheus.Registry, ready func() bool, log *slog.Logger) (*admin, error) {
+func newAdmin(addr string, reg *prometheus.Registry, ready func() (bool, []string), log *slog.Logger) (*admin, error) {
 	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("admin.listen: %w", err)
@@ -31,11 +32,12 @@ func newAdmin(addr string, reg *prometheus.Registry, ready func() bool, log *slo
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, true, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if ready() {
-			answer(w, true, "ready")
-		} else {
-			answer(w, false, "not ready")
+		ok, notes := ready()
+		text := "ready"
+		if !ok {
+			text = "not ready"
 		}
+		answer(w, ok, strings.Join(append([]string{text}, notes...), "\n"))
 	})
 	log.Info("admin listener open", "addr", l.Addr().String())
 	return &admin{l, &http.Server{

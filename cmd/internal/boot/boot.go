@@ -54,9 +54,10 @@ type Deps struct {
 // Drain begins the graceful stop, upon which Run returns nil once all is
 // done; it may block meanwhile.
 //
-// Two more methods are used where a server has them: Ready() bool is what
-// /readyz answers, and Reload(C) error takes a new config on SIGHUP; what it
-// cannot take without a restart it should name in its error.
+// More methods are used where a server has them: Ready() bool is what /readyz
+// answers, Notes() []string are sentences that it adds, on what an operator
+// should know, and Reload(C) error takes a new config on SIGHUP; what it cannot
+// take without a restart it should name in its error.
 type Server interface {
 	Run(ctx context.Context) error
 	Drain()

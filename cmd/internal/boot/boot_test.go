@@ -247,8 +247,8 @@ func TestAdminListenerAnswersForTheServer(t *testing.T) {
 	if code, _ := get("/healthz"); code != 200 {
 		t.Errorf("/healthz: %d", code)
 	}
-	if code, _ := get("/readyz"); code != 200 {
-		t.Errorf("/readyz: %d", code)
+	if code, body := get("/readyz"); code != 200 || body != "ready\na certificate ends soon\n" {
+		t.Errorf("/readyz: %d %q", code, body)
 	}
 	if code, body := get("/metrics"); code != 200 || !strings.Contains(body, `sallyport_build_info{version="1.2.3"} 1`) {
 		t.Errorf("/metrics: %d %s", code, body)
@@ -258,8 +258,8 @@ func TestAdminListenerAnswersForTheServer(t *testing.T) {
 	}
 	r.signals <- syscall.SIGTERM
 	<-s.drain
-	if code, _ := get("/readyz"); code != 503 {
-		t.Errorf("/readyz while draining: %d, want 503", code)
+	if code, body := get("/readyz"); code != 503 || body != "not ready\ndraining\na certificate ends soon\n" {
+		t.Errorf("/readyz while draining: %d %q, want 503", code, body)
 	}
 	r.signals <- syscall.SIGTERM
 	<-r.code

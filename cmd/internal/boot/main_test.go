@@ -100,8 +100,9 @@ func (s *server) Run(ctx context.Context) error {
 	}
 }
 
-func (s *server) Drain()      { close(s.drain) }
-func (s *server) Ready() bool { return s.ready }
+func (s *server) Drain()          { close(s.drain) }
+func (s *server) Ready() bool     { return s.ready }
+func (s *server) Notes() []string { return []string{"a certificate ends soon"} }
 
 func (s *server) Reload(c config) error {
 	s.mu.Lock()

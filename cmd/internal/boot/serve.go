@@ -111,13 +111,16 @@ func (l *life[C]) reload() {
 	l.log.Info("reloaded")
 }
 
-// ready is what /readyz answers: never while draining.
-func (l *life[C]) ready() bool {
-	if l.draining.Load() {
-		return false
+// ready is what /readyz answers: never yes while draining.
+func (l *life[C]) ready() (ok bool, notes []string) {
+	if n, has := l.server.(interface{ Notes() []string }); has {
+		notes = n.Notes()
 	}
-	r, ok := l.server.(interface{ Ready() bool })
-	return !ok || r.Ready()
+	if l.draining.Load() {
+		return false, append([]string{"draining"}, notes...)
+	}
+	r, has := l.server.(interface{ Ready() bool })
+	return !has || r.Ready(), notes
 }
 
 func newRegistry(version string) *prometheus.Registry {
