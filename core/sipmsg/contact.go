@@ -27,7 +27,7 @@ type Contact struct {
 // be read gives a 400 fault that names the header.
 func Contacts(m sip.Message) ([]Contact, *Fault) {
 	var out []Contact
-	for _, h := range m.GetHeaders("contact") {
+	for _, h := range All(m, "Contact") {
 		c, err := parseContact(h.Value())
 		if err != nil {
 			return nil, bad("Contact", err.Error())

@@ -17,10 +17,49 @@ type Editor interface {
 	ReplaceHeader(h sip.Header)
 }
 
+// headersOf are all headers of m, in order.
+func headersOf(m sip.Message) []sip.Header {
+	switch m := m.(type) {
+	case *sip.Request:
+		return m.Headers()
+	case *sip.Response:
+		return m.Headers()
+	}
+	return nil
+}
+
+// called says whether a header has that name. Parse made names canonical, so
+// that the first comparison nearly always decides; sipgo's own look-ups put
+// every name they pass into lower case, in new memory.
+func called(h sip.Header, name string) bool {
+	n := h.Name()
+	return n == name || len(n) == len(name) && strings.EqualFold(n, name)
+}
+
+// Find is the first header called name, nil when there is none. Names are
+// compared without regard to case; write them canonically.
+func Find(m sip.Message, name string) sip.Header {
+	for _, h := range headersOf(m) {
+		if called(h, name) {
+			return h
+		}
+	}
+	return nil
+}
+
+// All are the headers called name, in order. They belong to m.
+func All(m sip.Message, name string) (all []sip.Header) {
+	for _, h := range headersOf(m) {
+		if called(h, name) {
+			all = append(all, h)
+		}
+	}
+	return all
+}
+
 // Get is the value of the first header called name, empty when there is none.
-// Names are compared without regard to case; write them canonically.
 func Get(m sip.Message, name string) string {
-	for _, h := range m.GetHeaders(name) {
+	if h := Find(m, name); h != nil {
 		return h.Value()
 	}
 	return ""
@@ -28,7 +67,7 @@ func Get(m sip.Message, name string) string {
 
 // Values are the values of all headers called name, in order.
 func Values(m sip.Message, name string) []string {
-	hs := m.GetHeaders(name)
+	hs := All(m, name)
 	out := make([]string, len(hs))
 	for i, h := range hs {
 		out[i] = h.Value()
@@ -114,7 +153,7 @@ func SetExpires(m Editor, seconds int) {
 // order, with the parameters that sipgo's own types lose.
 func Routes(m sip.Message, name string) ([]NameAddr, *Fault) {
 	var out []NameAddr
-	for _, h := range m.GetHeaders(name) {
+	for _, h := range All(m, name) {
 		var fault *Fault
 		err := splitList(h.Value(), func(v string) {
 			n, err := ParseNameAddr(v)
@@ -131,20 +170,4 @@ func Routes(m sip.Message, name string) ([]NameAddr, *Fault) {
 		}
 	}
 	return out, nil
-}
-
-// Bytes is m as it goes on the wire.
-func Bytes(m sip.Message) []byte {
-	var w buffer
-	w.b = make([]byte, 0, 1024+len(m.Body()))
-	m.StringWrite(&w)
-	return w.b
-}
-
-// buffer is the string writer sipgo wants.
-type buffer struct{ b []byte }
-
-func (w *buffer) WriteString(s string) (int, error) {
-	w.b = append(w.b, s...)
-	return len(s), nil
 }

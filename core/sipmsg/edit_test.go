@@ -2,9 +2,13 @@ package sipmsg
 
 import (
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/emiago/sipgo/sip"
 )
 
 func TestOwnAnswersAgreeOnTheToTag(t *testing.T) {
@@ -46,6 +50,55 @@ func TestATryingHasNoTagAndAnErrorNoRecordRoute(t *testing.T) {
 	res := Response(bare, 200, "")
 	if tag, _ := res.To().Params.Get("tag"); tag != Tag(bare) {
 		t.Errorf("To %s", Get(res, "To"))
+	}
+}
+
+func TestWhatIsWrittenIsWhatSipgoWrites(t *testing.T) {
+	texts := []string{
+		invite(), string(bigInvite()), register(linphoneContact),
+		invite("Route: <sip:[2001:db8::1]:5061;lr>", "X-Odd: ;;", "Via: SIP/2.0/UDP [2001:db8::2]"),
+		strings.Replace(invite(), "INVITE sip:bob@example.com", "INVITE sips:bob:pw@[2001:db8::9]:5061;a;b=c", 1),
+		strings.Replace(invite(), "INVITE sip:bob@example.com", "INVITE tel:+1-201-555-0123;phone-context=x", 1),
+		strings.Replace(invite(), "From: <sip:alice@example.com>;tag=a1", `From: "A \" B" <sip:alice@example.com;x=y>;q="a b";tag=1`, 1),
+	}
+	files, err := filepath.Glob("testdata/*/*.dat")
+	if err != nil || len(files) < 50 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, _ := Parse(raw); m != nil {
+			if got, want := string(Bytes(m)), m.String(); got != want {
+				t.Errorf("%s: wrote\n%q, sipgo\n%q", file, got, want)
+			}
+		}
+	}
+	for _, text := range texts {
+		req := mustParse(t, text)
+		for _, m := range []sip.Message{req, Response(req, 100, ""), Response(req, 200, "")} {
+			if got, want := string(Bytes(m)), m.String(); got != want {
+				t.Errorf("wrote\n%q, sipgo\n%q", got, want)
+			}
+		}
+	}
+}
+
+func TestHeadersAreFoundInAnyCase(t *testing.T) {
+	req := mustParse(t, invite("X-Thing: 1", "x-thing: 2"))
+	if h := Find(req, "x-THING"); h == nil || h.Value() != "1" {
+		t.Errorf("found %v", h)
+	}
+	if all := All(req, "X-Thing"); len(all) != 2 || all[1].Value() != "2" {
+		t.Errorf("found %v", all)
+	}
+	if h := Find(req, "X-Thin"); h != nil || All(req, "X-Thing2") != nil {
+		t.Errorf("found %v", h)
+	}
+	if n := testing.AllocsPerRun(10, func() { Find(req, "X-Other"); Find(req, "Call-ID") }); n != 0 {
+		t.Errorf("%v allocations to look for a header", n)
 	}
 }
 

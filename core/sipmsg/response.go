@@ -10,7 +10,8 @@ import (
 
 // Response makes an answer of this server's own to req (RFC 3261 §8.2.6): Via,
 // From, To, Call-ID and CSeq copied as they came, Record-Route too where the
-// answer may make a dialog, an empty body, and above 100 a To tag. The tag
+// answer may make a dialog, an empty body, and above 100 a To tag. Headers are
+// the request's own, not to be changed, in its order. The tag
 // follows from the request, so that own 180 and 200 agree and a retransmitted
 // request is answered alike. An empty reason gets the usual phrase. Headers
 // that a faulty request lacks are left out.
@@ -19,20 +20,15 @@ func Response(req *sip.Request, status int, reason string) *sip.Response {
 		reason = Reason(status)
 	}
 	res := sip.NewResponse(status, reason)
-	if makesDialog(req.Method, status) {
-		sip.CopyHeaders("Record-Route", req, res)
-	}
-	for _, name := range []string{"Via", "From"} {
-		sip.CopyHeaders(name, req, res)
-	}
-	if to := responseTo(req, status); to != nil {
-		res.AppendHeader(to)
-	}
-	for _, name := range []string{"Call-ID", "CSeq"} {
-		sip.CopyHeaders(name, req, res)
-	}
-	if status == 100 {
-		sip.CopyHeaders("Timestamp", req, res)
+	routed := makesDialog(req.Method, status)
+	for _, h := range req.Headers() {
+		switch name := h.Name(); {
+		case name == "Via", name == "From", name == "Call-ID", name == "CSeq",
+			name == "Record-Route" && routed, name == "Timestamp" && status == 100:
+			res.AppendHeader(h)
+		case name == "To":
+			res.AppendHeader(responseTo(req, h, status))
+		}
 	}
 	res.SetBody(nil)
 	res.SetTransport(req.Transport())
@@ -51,39 +47,48 @@ func makesDialog(method sip.RequestMethod, status int) bool {
 
 // responseTo is the request's To with a tag, its text otherwise unchanged. A
 // tag may follow every form of To: brackets, parameters, or a bare URI.
-func responseTo(req *sip.Request, status int) sip.Header {
-	h := req.GetHeader("to")
-	if h == nil {
-		return nil
+func responseTo(req *sip.Request, h sip.Header, status int) sip.Header {
+	if status == 100 {
+		return h
+	}
+	if to, ok := h.(*sip.ToHeader); ok {
+		if to.Params.Has("tag") {
+			return h
+		}
+		tagged := *to
+		tagged.Params = make(sip.HeaderParams, 0, len(to.Params)+1)
+		tagged.Params = append(append(tagged.Params, to.Params...), sip.HeaderKV{K: "tag", V: Tag(req)})
+		return &tagged
 	}
 	n, err := ParseNameAddr(h.Value())
-	if status == 100 || err != nil || n.Params.Has("tag") {
-		return sip.HeaderClone(h)
+	if err != nil || n.Params.Has("tag") {
+		return h
 	}
 	b := builder{msg: sip.NewResponse(status, "")}
 	b.to(n.Raw + ";tag=" + Tag(req))
 	if b.fault != nil {
-		return sip.HeaderClone(h)
+		return h
 	}
-	return b.msg.GetHeaders("to")[0]
+	return Find(b.msg, "To")
 }
 
 // Tag is the To tag of this server's answers to req: a hash of what makes its
 // transaction, the same for its retransmissions and its CANCEL.
 func Tag(req *sip.Request) string {
-	hash := sha256.New()
-	for _, name := range []string{"call-id", "from"} {
-		if h := req.GetHeader(name); h != nil {
-			hash.Write([]byte(h.Value()))
+	text := make([]byte, 0, 512)
+	for _, name := range []string{"Call-ID", "From"} {
+		if h := Find(req, name); h != nil {
+			text = appendValue(text, h)
 		}
-		hash.Write([]byte{0})
+		text = append(text, 0)
 	}
 	if via := req.Via(); via != nil {
 		branch, _ := via.Params.Get("branch")
-		hash.Write([]byte(branch))
+		text = append(text, branch...)
 	}
 	if cseq := req.CSeq(); cseq != nil {
-		hash.Write(strconv.AppendUint([]byte{0}, uint64(cseq.SeqNo), 10))
+		text = strconv.AppendUint(append(text, 0), uint64(cseq.SeqNo), 10)
 	}
-	return hex.EncodeToString(hash.Sum(nil)[:8])
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sallyport/core/sipmsg"
 )
 
 // Timers of a branch.
@@ -181,12 +183,12 @@ func ackOf(req *sip.Request, res *sip.Response) *sip.Request { return twin(req, 
 func twin(req *sip.Request, method sip.RequestMethod, m sip.Message) *sip.Request {
 	out := sip.NewRequest(method, req.Recipient)
 	out.AppendHeader(req.Via())
-	appendAll(out, req.GetHeaders("Route"))
+	appendAll(out, sipmsg.All(req, "Route"))
 	mf := sip.MaxForwardsHeader(70)
 	out.AppendHeader(&mf)
-	appendAll(out, req.GetHeaders("From"))
-	appendAll(out, m.GetHeaders("To"))
-	appendAll(out, req.GetHeaders("Call-ID"))
+	appendAll(out, sipmsg.All(req, "From"))
+	appendAll(out, sipmsg.All(m, "To"))
+	appendAll(out, sipmsg.All(req, "Call-ID"))
 	out.AppendHeader(&sip.CSeqHeader{SeqNo: req.CSeq().SeqNo, MethodName: method})
 	out.SetBody(nil)
 	out.SetTransport(req.Transport())

@@ -54,7 +54,7 @@ func claims(req *sip.Request) (aors []string) {
 	if from := req.From(); from != nil && strings.EqualFold(from.Address.Host, "anonymous.invalid") {
 		values = nil
 	}
-	for _, h := range req.GetHeaders("P-Preferred-Identity") {
+	for _, h := range sipmsg.All(req, "P-Preferred-Identity") {
 		values = append(values, h.Value())
 	}
 	for _, v := range values {

@@ -67,7 +67,7 @@ type oneViaACK struct{ *peer }
 
 // WriteMsg implements sip.Connection.
 func (c oneViaACK) WriteMsg(m sip.Message) error {
-	if ack, ok := m.(*sip.Request); ok && ack.IsAck() && len(ack.GetHeaders("Via")) > 1 {
+	if ack, ok := m.(*sip.Request); ok && ack.IsAck() && len(sipmsg.All(ack, "Via")) > 1 {
 		top := ack.Via()
 		sipmsg.Remove(ack, "Via")
 		ack.PrependHeader(top)

@@ -129,7 +129,7 @@ func (p *Proxy) refused(st *serverTx) bool {
 		st.reply(482, "")
 		return true
 	}
-	if need := req.GetHeaders("Proxy-Require"); len(need) > 0 {
+	if need := sipmsg.All(req, "Proxy-Require"); len(need) > 0 {
 		var extra []sip.Header
 		for _, h := range need {
 			extra = append(extra, sip.NewHeader("Unsupported", h.Value()))
@@ -193,7 +193,7 @@ func (p *Proxy) cancelRequest(from *peer, req *sip.Request) {
 // allReasons are the values of Reason headers as one (RFC 3326 §2).
 func allReasons(req *sip.Request) string {
 	var values []string
-	for _, h := range req.GetHeaders("Reason") {
+	for _, h := range sipmsg.All(req, "Reason") {
 		values = append(values, strings.TrimSpace(h.Value()))
 	}
 	return strings.Join(values, ", ")

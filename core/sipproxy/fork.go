@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sallyport/core/sipmsg"
 )
 
 // An outcome is how a branch ended: with a response from its far end, or with
@@ -189,8 +191,8 @@ func (f *fork) answer(o outcome, all []outcome) {
 		if c := o.res.StatusCode; c == 401 || c == 407 {
 			for _, other := range all {
 				if other.res != nil && other.res != o.res && (other.res.StatusCode == 401 || other.res.StatusCode == 407) {
-					appendAll(res, other.res.GetHeaders("WWW-Authenticate"))
-					appendAll(res, other.res.GetHeaders("Proxy-Authenticate"))
+					appendAll(res, sipmsg.All(other.res, "WWW-Authenticate"))
+					appendAll(res, sipmsg.All(other.res, "Proxy-Authenticate"))
 				}
 			}
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sallyport/core/sipmsg"
 	"sallyport/core/wake"
 )
 
@@ -125,9 +126,9 @@ func (p *Proxy) hangUp(to *peer, invite *sip.Request, res *sip.Response, again b
 		out.AppendHeader(p.newVia(to, invite))
 		mf := sip.MaxForwardsHeader(70)
 		out.AppendHeader(&mf)
-		appendAll(out, invite.GetHeaders("From"))
-		appendAll(out, res.GetHeaders("To"))
-		appendAll(out, invite.GetHeaders("Call-ID"))
+		appendAll(out, sipmsg.All(invite, "From"))
+		appendAll(out, sipmsg.All(res, "To"))
+		appendAll(out, sipmsg.All(invite, "Call-ID"))
 		out.AppendHeader(&sip.CSeqHeader{SeqNo: invite.CSeq().SeqNo + uint32(i), MethodName: method})
 		out.SetBody(nil)
 		out.SetTransport(to.via)

@@ -53,7 +53,7 @@ func (d *draft) build(via *sip.ViaHeader) *sip.Request {
 	out.SipVersion = d.from.SipVersion
 	out.AppendHeader(via)
 	if d.vias {
-		appendAll(out, d.from.GetHeaders("Via"))
+		appendAll(out, sipmsg.All(d.from, "Via"))
 	}
 	appendAll(out, d.routes)
 	appendAll(out, d.first)
@@ -119,7 +119,7 @@ func loopHash(req *sip.Request) string {
 	b.WriteString(req.Recipient.String())
 	for _, name := range []string{"From", "To", "Call-ID", "Route", "Proxy-Require", "Proxy-Authorization"} {
 		b.WriteByte('\n')
-		for _, h := range req.GetHeaders(name) {
+		for _, h := range sipmsg.All(req, name) {
 			b.WriteString(h.Value())
 		}
 	}
@@ -133,7 +133,7 @@ func loopHash(req *sip.Request) string {
 // (RFC 3261 §16.3 4).
 func (p *Proxy) looped(req *sip.Request) bool {
 	hash := ""
-	for _, h := range req.GetHeaders("Via") {
+	for _, h := range sipmsg.All(req, "Via") {
 		host, port, branch := viaParts(h.Value())
 		if !strings.EqualFold(host, p.advertiseHost) || (port != p.advertisePort && port != 0) {
 			continue
@@ -177,7 +177,7 @@ func (st *serverTx) reply(status int, reason string, extra ...sip.Header) {
 func (st *serverTx) back(res *sip.Response, drop ...string) *sip.Response {
 	out := sip.NewResponse(res.StatusCode, res.Reason)
 	out.SipVersion = res.SipVersion
-	appendAll(out, st.req.GetHeaders("Via"))
+	appendAll(out, sipmsg.All(st.req, "Via"))
 	contacts, changed := withoutPush(res)
 	for _, h := range res.Headers() {
 		name := h.Name()
@@ -197,7 +197,7 @@ func (st *serverTx) back(res *sip.Response, drop ...string) *sip.Response {
 // withoutPush returns the Contact headers of m without pn-* in their URIs: a
 // push token is nobody else's business (RFC 8599 §13).
 func withoutPush(m sip.Message) (contacts []sip.Header, changed bool) {
-	for _, h := range m.GetHeaders("Contact") {
+	for _, h := range sipmsg.All(m, "Contact") {
 		v := h.Value()
 		if !strings.Contains(strings.ToLower(v), "pn-") {
 			contacts = append(contacts, h)
@@ -227,7 +227,7 @@ func headerValue(m sip.Message, name string) string {
 
 // listed says whether a comma-separated header holds the token, in any case.
 func listed(m sip.Message, name, token string) bool {
-	for _, h := range m.GetHeaders(name) {
+	for _, h := range sipmsg.All(m, name) {
 		for part := range strings.SplitSeq(h.Value(), ",") {
 			if strings.EqualFold(strings.TrimSpace(part), token) {
 				return true

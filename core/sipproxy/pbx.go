@@ -155,7 +155,7 @@ func (p *Proxy) ring(st *serverTx, devices []location.Device, caller *location.B
 	for _, dev := range devices {
 		l := p.newLeg(dev.ID, st.req, false)
 		l.caller(st, caller)
-		l.quiet = st.req.GetHeader("Replaces") != nil
+		l.quiet = sipmsg.Find(st.req, "Replaces") != nil
 		l.place = p.lineup.enter(dev.ID)
 		l.call = p.callOf(st.req, dev.ID.AOR)
 		if p.traces != nil {

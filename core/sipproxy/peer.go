@@ -1,15 +1,14 @@
 package sipproxy
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
-	"strings"
 	"sync"
 
 	"github.com/emiago/sipgo/sip"
 
 	"sallyport/core/downstream"
+	"sallyport/core/sipmsg"
 	"sallyport/core/upstream"
 )
 
@@ -78,27 +77,19 @@ func (pe *peer) isGone() bool {
 
 // WriteMsg implements sip.Connection.
 func (pe *peer) WriteMsg(m sip.Message) error {
-	var b strings.Builder
-	b.Grow(1024 + len(m.Body()))
-	switch m := m.(type) {
-	case *sip.Request:
-		m.StringWrite(&b)
-	case *sip.Response:
-		m.StringWrite(&b)
-	default:
-		return fmt.Errorf("sip: cannot write a %T", m)
-	}
 	if pe.flow != nil {
 		if next := pe.successor(); next != nil {
 			return next.WriteMsg(m)
 		}
-		return pe.flow.Send([]byte(b.String()))
+		var room [2048]byte // the tunnel copies what it is given
+		return pe.flow.Send(sipmsg.Append(room[:0], m))
 	}
-	if res, ok := m.(*sip.Response); ok && pe.elsewhere(res) {
+	res, isResponse := m.(*sip.Response)
+	if isResponse && pe.elsewhere(res) {
 		return pe.again(res)
 	}
-	err := pe.up.Send([]byte(b.String()))
-	if res, ok := m.(*sip.Response); ok && err != nil && pe.again != nil {
+	err := pe.up.Send(sipmsg.Bytes(m))
+	if isResponse && err != nil && pe.again != nil {
 		return pe.again(res)
 	}
 	return err

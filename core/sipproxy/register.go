@@ -226,7 +226,7 @@ func (p *Proxy) registerHere(reg *registration) {
 }
 
 func authorizations(req *sip.Request) (values []string) {
-	for _, h := range req.GetHeaders("Authorization") {
+	for _, h := range sipmsg.All(req, "Authorization") {
 		values = append(values, h.Value())
 	}
 	return values
@@ -283,7 +283,7 @@ var endsHere = map[string]bool{"path": true, "outbound": true, "gruu": true}
 func keepOptions(req *sip.Request) (hs []sip.Header) {
 	for _, name := range []string{"Supported", "Require"} {
 		var keep []string
-		for _, h := range req.GetHeaders(name) {
+		for _, h := range sipmsg.All(req, name) {
 			for tag := range strings.SplitSeq(h.Value(), ",") {
 				if tag = strings.TrimSpace(tag); tag != "" && !endsHere[strings.ToLower(tag)] {
 					keep = append(keep, tag)

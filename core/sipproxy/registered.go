@@ -91,7 +91,7 @@ func associated(res *sip.Response) (ids []string) {
 	if res == nil {
 		return nil
 	}
-	for _, h := range res.GetHeaders("P-Associated-URI") {
+	for _, h := range sipmsg.All(res, "P-Associated-URI") {
 		for part := range strings.SplitSeq(h.Value(), ",") {
 			if na, err := sipmsg.ParseNameAddr(strings.TrimSpace(part)); err == nil && len(ids) < 16 {
 				ids = append(ids, na.URI.AOR())
@@ -165,7 +165,7 @@ func (p *Proxy) boundContacts(reg *registration, res *sip.Response) (hs []sip.He
 	if res == nil {
 		return hs
 	}
-	for _, h := range res.GetHeaders("Contact") { // of clients that did not come through us
+	for _, h := range sipmsg.All(res, "Contact") { // of clients that did not come through us
 		na, err := sipmsg.ParseNameAddr(h.Value())
 		if err != nil {
 			continue

@@ -9,6 +9,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sallyport/core/sipmsg"
 	"sallyport/core/upstream"
 )
 
@@ -99,7 +100,7 @@ func (p *Proxy) answerAgain(res *sip.Response) error {
 		return upstream.ErrClosed
 	}
 	hop := hopAddr{addr: netip.AddrPortFrom(addr, uint16(port)), udp: strings.EqualFold(via.Transport, "udp")}
-	text := []byte(res.String())
+	text := sipmsg.Bytes(res)
 	p.calls.Go(func() {
 		ctx, cancel := context.WithTimeout(p.ctx, dialPatience)
 		defer cancel()

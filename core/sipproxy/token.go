@@ -113,7 +113,7 @@ func (r route) ids() (ids []location.DeviceID) {
 // §16.4). One without a user part is an outbound proxy setting, and says nothing.
 func (p *Proxy) ownRoutes(from *peer, req *sip.Request) route {
 	var r route
-	hs := req.GetHeaders("Route")
+	hs := sipmsg.All(req, "Route")
 	for i, h := range hs {
 		addr, ok := routeURI(h)
 		if !ok {
