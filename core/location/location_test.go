@@ -58,6 +58,31 @@ func TestARefreshReplacesTheBindingOfItsRegID(t *testing.T) {
 	})
 }
 
+func TestABindingIsFoundOnItsFlowAndKnownToBeAlone(t *testing.T) {
+	test(t, &location.Memory{}, func(t *testing.T, l *location.Location) {
+		mustBind(t, l, binding("f"), voip("v1"))
+		if b, ok := l.OnFlow("f", alicesPhone, 1); !ok || b.Token != "T0KEN" || !l.Alone(alicesPhone, 1) {
+			t.Errorf("found %+v, %v; alone %v", b, ok, l.Alone(alicesPhone, 1))
+		}
+		if _, ok := l.OnFlow("f", alicesPhone, 2); ok {
+			t.Error("another reg-id is found")
+		}
+		if _, ok := l.OnFlow("g", alicesPhone, 1); ok {
+			t.Error("it is found on another flow")
+		}
+		second := binding("g")
+		second.RegID, second.Token = 2, "T0KEN2"
+		mustBind(t, l, second, voip("v1"))
+		if l.Alone(alicesPhone, 1) {
+			t.Error("a binding beside another is alone")
+		}
+		l.Unflow("f", time.Now())
+		if _, ok := l.OnFlow("f", alicesPhone, 1); ok {
+			t.Error("it is found on a flow that ended")
+		}
+	})
+}
+
 func TestTwoRegIDsAreOneDeviceAndTheNewestFlowCounts(t *testing.T) {
 	test(t, &location.Memory{}, func(t *testing.T, l *location.Location) {
 		mustBind(t, l, binding("first"), voip("v1"))

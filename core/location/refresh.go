@@ -21,3 +21,29 @@ func (l *Location) Refresh(id DeviceID, regID int, until time.Time) {
 	l.settle(d, time.Now())
 	l.markDirty(id)
 }
+
+// OnFlow returns the binding of a device's reg-id, if it is on that live flow.
+func (l *Location) OnFlow(flow string, id DeviceID, regID int) (Binding, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, b := range l.flows[flow] {
+		if b.live && b.RegID == regID && b.dev.id == id {
+			return b.snapshot(), true
+		}
+	}
+	return Binding{}, false
+}
+
+// Alone says whether the AOR of a device has no binding but that of the reg-id.
+func (l *Location) Alone(id DeviceID, regID int) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, d := range l.aors[id.AOR] {
+		for _, b := range d.bindings {
+			if d.id != id || b.RegID != regID {
+				return false
+			}
+		}
+	}
+	return true
+}

@@ -32,7 +32,6 @@ func Response(req *sip.Request, status int, reason string) *sip.Response {
 	}
 	res.SetBody(nil)
 	res.SetTransport(req.Transport())
-	res.SetDestination(req.Source())
 	return res
 }
 

@@ -91,10 +91,15 @@ func SetReceived(req *sip.Request, from netip.AddrPort) {
 	addr := from.Addr().Unmap().WithZone("")
 	_, rport := via.Params.Get("rport")
 	via.Params.Remove("received")
-	if host, err := netip.ParseAddr(via.Host); rport || err != nil || host.Unmap() != addr {
+	if rport || !isAddr(via.Host, addr) {
 		via.Params.Add("received", addr.String())
 	}
 	if rport {
 		via.Params.Add("rport", strconv.Itoa(int(from.Port())))
 	}
+}
+
+func isAddr(host string, addr netip.Addr) bool {
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.Unmap() == addr
 }

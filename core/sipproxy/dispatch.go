@@ -59,7 +59,6 @@ func (p *Proxy) receive(from *peer, raw []byte) {
 		}
 	case *sip.Request:
 		m.SetTransport(from.via)
-		m.SetSource(from.remote().String())
 		if from.client() {
 			p.noteClientState(from, m)
 		}
@@ -109,9 +108,10 @@ func (p *Proxy) requestFrom(from *peer, req *sip.Request, fault *sipmsg.Fault) {
 	}
 	if from.client() {
 		p.fromClient(st)
-		return
+	} else {
+		p.fromPBX(st)
 	}
-	p.fromPBX(st)
+	st.watch()
 }
 
 // refused answers what no proxy forwards.

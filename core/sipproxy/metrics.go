@@ -8,6 +8,7 @@ type metrics struct {
 	forbidden prometheus.Counter
 	strangers prometheus.Counter
 	registers *prometheus.CounterVec
+	refreshed prometheus.Counter // one of registers
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -21,6 +22,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		registers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sallyport_registrations_total", Help: "REGISTER requests by what became of them."}, []string{"outcome"}),
 	}
+	m.refreshed = m.registers.WithLabelValues("refreshed")
 	if reg != nil {
 		reg.MustRegister(m.invalid, m.forbidden, m.strangers, m.registers)
 	}

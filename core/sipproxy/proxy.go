@@ -236,8 +236,8 @@ func (p *Proxy) watch(id location.DeviceID, w waiter) (unwatch func()) {
 // deviceUp frees whoever waits for the device: it can be reached on pe.
 func (p *Proxy) deviceUp(id location.DeviceID, pe *peer) {
 	p.waker.Registered(id.String(), pe.flow.ID())
+	var ws []waiter
 	p.waitMu.Lock()
-	ws := make([]waiter, 0, len(p.waiting[id]))
 	for w := range p.waiting[id] {
 		ws = append(ws, w)
 	}

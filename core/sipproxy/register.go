@@ -35,7 +35,7 @@ type registration struct {
 	outbound bool           // the client uses RFC 5626
 	push     sipmsg.PushParams
 	tokens   []location.Token
-	token    string // ours, towards the PBX
+	token    string // ours, towards the PBX; not needed for a refresh
 	stale    string // what it was, under a key that is no longer valid; "" for none
 
 	void   bool                // a newer one has been granted; guarded by grants.mu
@@ -51,16 +51,19 @@ func (p *Proxy) register(st *serverTx) {
 		return
 	}
 	switch {
-	case reg.dom.Registrar != nil:
-		p.registerHere(reg)
-	case p.refreshes(reg):
-		p.m.registers.WithLabelValues("refreshed").Inc()
+	case reg.dom.Registrar == nil && p.refreshes(reg):
+		p.m.refreshed.Inc()
 		p.settle(reg, nil, func() ([]location.DeviceID, error) {
 			p.loc.Refresh(reg.id, reg.regID, time.Now().Add(reg.expires))
 			return nil, nil
 		})
 	default:
-		p.registerThere(reg)
+		reg.token, reg.stale = p.tokenFor(reg.id, reg.regID)
+		if reg.dom.Registrar != nil {
+			p.registerHere(reg)
+		} else {
+			p.registerThere(reg)
+		}
 	}
 }
 
@@ -145,7 +148,6 @@ func (p *Proxy) identify(reg *registration) {
 	reg.outbound = reg.regID > 0 && reg.contact.Instance() != "" &&
 		(listed(reg.st.req, "Supported", "outbound") || listed(reg.st.req, "Require", "outbound"))
 	reg.push = reg.contact.Push()
-	reg.token, reg.stale = p.tokenFor(reg.id, reg.regID)
 	now := time.Now()
 	for _, t := range reg.push.Tokens {
 		reg.tokens = append(reg.tokens, location.Token{
@@ -175,20 +177,18 @@ func (p *Proxy) refreshes(reg *registration) bool {
 	if reg.fetch || reg.star || reg.expires <= 0 {
 		return false
 	}
-	for _, b := range p.loc.ByFlow(reg.st.from.flow.ID()) {
-		if b.ID() != reg.id || b.RegID != reg.regID {
-			continue
-		}
-		now := time.Now()
-		half := b.Granted.Add(b.GrantEnds.Sub(b.Granted) / 2)
-		if !sameContact(b.Contact, reg.contact.Raw) || !now.Before(half) {
-			return false
-		}
-		// Nobody is promised more than what is left of the PBX's grant.
-		reg.expires = min(reg.expires, b.GrantEnds.Sub(now).Truncate(time.Second))
-		return reg.expires > 0
+	b, ok := p.loc.OnFlow(reg.st.from.flow.ID(), reg.id, reg.regID)
+	if !ok {
+		return false
 	}
-	return false
+	now := time.Now()
+	half := b.Granted.Add(b.GrantEnds.Sub(b.Granted) / 2)
+	if !sameContact(b.Contact, reg.contact.Raw) || !now.Before(half) {
+		return false
+	}
+	// Nobody is promised more than what is left of the PBX's grant.
+	reg.expires = min(reg.expires, b.GrantEnds.Sub(now).Truncate(time.Second))
+	return reg.expires > 0
 }
 
 // sameContact compares two Contact values but for their expiry.

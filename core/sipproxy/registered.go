@@ -153,6 +153,9 @@ func (p *Proxy) boundContacts(reg *registration, res *sip.Response) (hs []sip.He
 		}
 		hs = append(hs, sip.NewHeader("Contact", own+";expires="+strconv.Itoa(int(reg.expires/time.Second))))
 	}
+	if !reg.fetch && !reg.star && p.loc.Alone(reg.id, reg.regID) && res == nil {
+		return hs
+	}
 	now := time.Now()
 	for _, dev := range p.loc.Lookup(reg.aor) {
 		for _, b := range dev.Bindings {

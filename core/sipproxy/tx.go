@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -44,7 +45,7 @@ func serverKey(req *sip.Request, method sip.RequestMethod) string {
 		}
 		branch = fmt.Sprintf("%s|%s|%s|%s|%d", branch, req.Recipient.String(), headerValue(req, "Call-ID"), tag, seq)
 	}
-	return fmt.Sprintf("%s|%s:%d|%s", branch, via.Host, via.Port, method)
+	return branch + "|" + via.Host + ":" + strconv.Itoa(via.Port) + "|" + string(method)
 }
 
 func clientKey(branch string, method sip.RequestMethod) string {
@@ -136,12 +137,20 @@ func (p *Proxy) accept(from *peer, req *sip.Request) *serverTx {
 		}
 		t.mu.Unlock()
 	})
-	if !req.IsInvite() {
-		st.mu.Lock()
-		st.clock = time.AfterFunc(tryingAfter, st.late)
-		st.mu.Unlock()
-	}
 	return st
+}
+
+// watch sees to it that a request other than INVITE is not left without any
+// answer. Most have one by now, and need no timer.
+func (st *serverTx) watch() {
+	if st.req.IsInvite() {
+		return
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if !st.final {
+		st.clock = time.AfterFunc(tryingAfter, st.late)
+	}
 }
 
 // late is called when a request other than INVITE has no answer yet: at
