@@ -205,29 +205,8 @@ func readable(n NameAddr) string {
 	return n.String()
 }
 
-// writes reports whether sipgo writes h with exactly that value.
+// writes reports whether h is written with exactly that value.
 func writes(h sip.Header, value string) bool {
-	c := comparer{left: value, skip: 2}
-	h.StringWrite(&c)
-	return c.left == "" && !c.differs
-}
-
-// comparer compares what is written with what is left of a text, after
-// skipping the first writes: the header's name and its colon.
-type comparer struct {
-	left    string
-	skip    int
-	differs bool
-}
-
-func (c *comparer) WriteString(s string) (int, error) {
-	switch {
-	case c.skip > 0:
-		c.skip--
-	case strings.HasPrefix(c.left, s):
-		c.left = c.left[len(s):]
-	default:
-		c.differs = true
-	}
-	return len(s), nil
+	var room [512]byte
+	return string(appendValue(room[:0], h)) == value
 }

@@ -189,3 +189,27 @@ func TestEveryStatusHasAPhrase(t *testing.T) {
 		}
 	}
 }
+
+func TestAnAddressOfRecordIsTheSameTypedOrAsText(t *testing.T) {
+	for _, value := range []string{
+		"<sip:Alice@Example.COM>;tag=1", `"A B" <sips:alice@example.com:5061;x=y>`, "sip:al%69ce@example.com", "<sip:example.com>",
+		"<sip:alice@[2001:db8::1]>", "<tel:+1201;phone-context=x>", "sip:a%40b@example.com", "Alice <sip:alice@example.com>",
+	} {
+		n, err := ParseNameAddr(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"From", "To", "P-Preferred-Identity"} {
+			req := mustParse(t, strings.Replace(invite("P-Preferred-Identity: "+value), "To: <sip:bob@example.com>", "To: "+value, 1))
+			if name == "From" {
+				req = mustParse(t, strings.Replace(invite(), "From: <sip:alice@example.com>;tag=a1", "From: "+strings.TrimSuffix(value, ";tag=1")+";tag=1", 1))
+			}
+			if got, err := AOROf(Find(req, name)); err != nil || got != n.URI.AOR() {
+				t.Errorf("%s: %s is %q, %v, want %q", name, value, got, err, n.URI.AOR())
+			}
+		}
+	}
+	if _, err := AOROf(sip.NewHeader("From", "<sip:")); err == nil {
+		t.Error("a broken address has an AOR")
+	}
+}

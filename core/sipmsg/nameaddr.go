@@ -3,6 +3,8 @@ package sipmsg
 import (
 	"errors"
 	"strings"
+
+	"github.com/emiago/sipgo/sip"
 )
 
 // NameAddr is the value of From, To, Route, P-Asserted-Identity and their
@@ -122,4 +124,21 @@ func (n NameAddr) String() string {
 func (n NameAddr) Tag() string {
 	t, _ := n.Params.Get("tag")
 	return t
+}
+
+// AOROf is the address-of-record that a From, To or their kin stands for; see
+// [URI.AOR].
+func AOROf(h sip.Header) (aor string, err error) {
+	var u *sip.Uri
+	switch h := h.(type) {
+	case *sip.FromHeader:
+		u = &h.Address
+	case *sip.ToHeader:
+		u = &h.Address
+	}
+	if u != nil && u.User != "" && u.Raw() == "" && strings.IndexByte(u.Host, ':') < 0 {
+		return "sip:" + unescape(u.User) + "@" + lower(u.Host), nil
+	}
+	n, err := ParseNameAddr(h.Value())
+	return n.URI.AOR(), err
 }

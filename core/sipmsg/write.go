@@ -20,7 +20,7 @@ func Append(b []byte, m sip.Message) []byte {
 	case *sip.Request:
 		b = append(b, m.Method...)
 		b = append(b, ' ')
-		b = appendURI(b, &m.Recipient)
+		b = AppendURI(b, &m.Recipient)
 		b = append(b, ' ')
 		b = append(b, m.SipVersion...)
 	case *sip.Response:
@@ -39,6 +39,17 @@ func Append(b []byte, m sip.Message) []byte {
 	}
 	b = append(b, "\r\n"...)
 	return append(b, m.Body()...)
+}
+
+// AppendValues adds the values of all headers called name, one right after the
+// other.
+func AppendValues(b []byte, m sip.Message, name string) []byte {
+	for _, h := range headersOf(m) {
+		if called(h, name) {
+			b = appendValue(b, h)
+		}
+	}
+	return b
 }
 
 // appendValue adds the value of a header.
@@ -80,12 +91,13 @@ func appendAddress(b []byte, display string, uri *sip.Uri, params sip.HeaderPara
 		b = append(b, `" `...)
 	}
 	b = append(b, '<')
-	b = appendURI(b, uri)
+	b = AppendURI(b, uri)
 	b = append(b, '>')
 	return appendParams(b, params, ';', ';')
 }
 
-func appendURI(b []byte, u *sip.Uri) []byte {
+// AppendURI adds a URI as it goes on the wire.
+func AppendURI(b []byte, u *sip.Uri) []byte {
 	if u.Scheme == "" {
 		b = append(b, "sip"...)
 	}

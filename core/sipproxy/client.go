@@ -50,19 +50,16 @@ func (p *Proxy) identity(st *serverTx) (location.Binding, bool) {
 // names its domain first. An anonymous From claims nothing; every
 // P-Preferred-Identity does, since the PBX will take one of them.
 func claims(req *sip.Request) (aors []string) {
-	values := []string{headerValue(req, "From")}
+	values := sipmsg.All(req, "From")
 	if from := req.From(); from != nil && strings.EqualFold(from.Address.Host, "anonymous.invalid") {
 		values = nil
 	}
-	for _, h := range sipmsg.All(req, "P-Preferred-Identity") {
-		values = append(values, h.Value())
-	}
-	for _, v := range values {
-		na, err := sipmsg.ParseNameAddr(v)
+	for _, h := range append(values, sipmsg.All(req, "P-Preferred-Identity")...) {
+		aor, err := sipmsg.AOROf(h)
 		if err != nil {
 			return []string{""} // nobody's
 		}
-		aors = append(aors, na.URI.AOR())
+		aors = append(aors, aor)
 	}
 	return aors
 }

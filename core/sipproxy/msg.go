@@ -115,18 +115,15 @@ func (p *Proxy) newVia(to *peer, req *sip.Request) *sip.ViaHeader {
 
 // loopHash folds what makes a request the same request.
 func loopHash(req *sip.Request) string {
-	var b strings.Builder
-	b.WriteString(req.Recipient.String())
-	for _, name := range []string{"From", "To", "Call-ID", "Route", "Proxy-Require", "Proxy-Authorization"} {
-		b.WriteByte('\n')
-		for _, h := range sipmsg.All(req, name) {
-			b.WriteString(h.Value())
-		}
+	var room [1024]byte
+	b := sipmsg.AppendURI(room[:0], &req.Recipient)
+	for _, name := range [...]string{"From", "To", "Call-ID", "Route", "Proxy-Require", "Proxy-Authorization"} {
+		b = sipmsg.AppendValues(append(b, '\n'), req, name)
 	}
 	if c := req.CSeq(); c != nil {
-		b.WriteString(strconv.FormatUint(uint64(c.SeqNo), 10))
+		b = strconv.AppendUint(b, uint64(c.SeqNo), 10)
 	}
-	return shortHash(sha256.Sum256([]byte(b.String())))
+	return shortHash(sha256.Sum256(b))
 }
 
 // looped says whether the request has been here before, as it is now
@@ -134,7 +131,7 @@ func loopHash(req *sip.Request) string {
 func (p *Proxy) looped(req *sip.Request) bool {
 	hash := ""
 	for _, h := range sipmsg.All(req, "Via") {
-		host, port, branch := viaParts(h.Value())
+		host, port, branch := viaParts(h)
 		if !strings.EqualFold(host, p.advertiseHost) || (port != p.advertisePort && port != 0) {
 			continue
 		}
@@ -148,10 +145,14 @@ func (p *Proxy) looped(req *sip.Request) bool {
 	return false
 }
 
-// viaParts reads sent-by and branch of a Via value. All but the topmost are
+// viaParts reads sent-by and branch of a Via header. All but the topmost are
 // kept as text, and what is not ours need not be understood.
-func viaParts(value string) (host string, port int, branch string) {
-	sentBy, params, _ := strings.Cut(value, ";")
+func viaParts(h sip.Header) (host string, port int, branch string) {
+	if top, ok := h.(*sip.ViaHeader); ok {
+		branch, _ = top.Params.Get("branch")
+		return top.Host, top.Port, branch
+	}
+	sentBy, params, _ := strings.Cut(h.Value(), ";")
 	if i := strings.LastIndexAny(sentBy, " \t"); i >= 0 {
 		host, port = splitHostPort(sentBy[i+1:], 0)
 	}

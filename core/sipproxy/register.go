@@ -69,17 +69,22 @@ func (p *Proxy) register(st *serverTx) {
 
 // readRegister checks what a REGISTER must be to be forwarded at all.
 func (p *Proxy) readRegister(st *serverTx) (reg *registration, status int, reason string) {
-	to, err := sipmsg.ParseNameAddr(headerValue(st.req, "To"))
-	if err != nil || to.URI.Host == "" {
+	to := sipmsg.Find(st.req, "To")
+	aor, err := "", errors.New("no To")
+	if to != nil {
+		aor, err = sipmsg.AOROf(to)
+	}
+	domain := domainOf(aor)
+	if err != nil || !strings.HasPrefix(aor, "sip:") || domain == "" {
 		return nil, 400, "To is not an address-of-record"
 	}
-	reg = &registration{st: st, aor: to.URI.AOR(), dom: p.domains[strings.ToLower(to.URI.Host)]}
+	reg = &registration{st: st, aor: aor, dom: p.domains[domain]}
 	if reg.dom == nil {
 		return nil, 404, "Domain Not Served Here"
 	}
 	// The registrar binds To, but it is the Request-URI that says which
 	// registrar is asked (RFC 3261 §10.2): a foreign one has no say here.
-	if !strings.EqualFold(st.req.Recipient.Host, to.URI.Host) {
+	if !strings.EqualFold(st.req.Recipient.Host, domain) {
 		return nil, 404, "Request-URI Is Not The Domain Of To"
 	}
 	if r := p.ownRoutes(st.from, st.req); r.bad || len(r.rest) > 0 || !p.onFlow(st.from, r.ids()) {
