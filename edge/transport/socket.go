@@ -38,10 +38,18 @@ func (t *Transport) Accept(ctx context.Context, l net.Listener, serve func(net.C
 	}
 }
 
+// sendBuffer is what the kernel holds for a client, in bytes. Left to itself it
+// takes up to 4 MiB from a client that does not read, and nobody here would
+// notice that it is stuck. A message fits.
+const sendBuffer = 64 << 10
+
 // Handshake ends TLS on c within timeout. On error c is closed. Every write to
 // what it returns has Config.WriteTimeout to make progress, record by record.
 func (t *Transport) Handshake(ctx context.Context, c net.Conn, cfg *tls.Config, timeout time.Duration) (*tls.Conn, error) {
 	p := t.paced(c)
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetWriteBuffer(sendBuffer)
+	}
 	_ = p.SetDeadline(time.Now().Add(timeout))
 	conn := tls.Server(p, cfg)
 	if err := conn.HandshakeContext(ctx); err != nil {

@@ -1,6 +1,7 @@
 package transport_test
 
 import (
+	"crypto/tls"
 	"net"
 	"testing"
 	"time"
@@ -40,4 +41,35 @@ func TestUserTimeoutIsSetOnSockets(t *testing.T) {
 	if got := transport.RemoteOf(s).String(); got != c.LocalAddr().String() {
 		t.Errorf("remote %s, want %s", got, c.LocalAddr())
 	}
+}
+
+// What the kernel holds for a client that does not read is bounded, and so its
+// being stuck is felt. Linux doubles what it is asked for.
+func TestTU2_TheKernelHoldsLittleForAClient(t *testing.T) {
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	client := tls.Client(c, &tls.Config{InsecureSkipVerify: true})
+	defer client.Close()
+	go func() { _ = client.Handshake() }()
+	if _, err := transport.New(transport.Config{}).Handshake(t.Context(), s, &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}}, 10*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	raw, _ := s.(*net.TCPConn).SyscallConn()
+	_ = raw.Control(func(fd uintptr) {
+		if got, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF); got > 128<<10 || err != nil {
+			t.Errorf("the send buffer is %d, %v", got, err)
+		}
+	})
 }
