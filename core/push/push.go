@@ -106,15 +106,12 @@ const (
 	EventMissed            = "missed"
 	EventAnsweredElsewhere = "answered_elsewhere"
 	EventMessage           = "message"
-	// EventRegister asks the app to register, in the background: nothing is
-	// shown, and it never goes by the VoIP channel, where something must be.
-	EventRegister = "register"
 )
 
 // Note is anything but a ringing call: a missed call, a call answered on
-// another device, a message that waits, or a registration that is wanted.
+// another device, a message that waits.
 type Note struct {
-	Event    string // one of the constants above
+	Event    string // EventMissed, EventAnsweredElsewhere or EventMessage
 	CallID   string
 	FromURI  string
 	FromName string
@@ -171,8 +168,6 @@ type Notification struct {
 	Expiration time.Time
 	CollapseID string // at most 64 bytes; "" collapses nothing
 	Priority   int    // 10 at once, 5 when convenient
-	// Background pushes show nothing (apns-push-type background).
-	Background bool
 	// Urgent pushes are calls: they have a connection of their own, never wait
 	// behind others, and have an outcome within [CallTimeout] of their turn.
 	Urgent bool

@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -40,11 +39,8 @@ func (u *Upstream) open(ctx context.Context) ([]net.Listener, error) {
 			if err != nil {
 				return fail(entry, err)
 			}
-			addr = l.Addr()
-			if transport == tlsTransport {
-				l = u.secureListener(l)
-			}
 			listeners = append(listeners, l)
+			addr = l.Addr()
 		}
 		u.mu.Lock()
 		u.addrs = append(u.addrs, addr)
@@ -70,11 +66,8 @@ func (u *Upstream) accept(ctx context.Context, l net.Listener) {
 			}
 			continue
 		}
-		transport := tcp
-		if _, secure := nc.(*tls.Conn); secure {
-			transport = tlsTransport
-		}
-		c := u.newStream(nc, transport, addrPort(nc.RemoteAddr()), false)
+		remote := addrPort(nc.RemoteAddr())
+		c := u.newStream(nc, remote, false)
 		if u.full(c.trusted) || !u.admit(c, c.serve) {
 			u.metrics.dropped.WithLabelValues("too_many").Inc()
 			nc.Close()
@@ -92,9 +85,9 @@ func (u *Upstream) full(trusted bool) bool {
 	return u.accepted >= u.cfg.MaxConns/4
 }
 
-func (u *Upstream) newStream(nc net.Conn, transport string, remote netip.AddrPort, dialled bool) *Conn {
+func (u *Upstream) newStream(nc net.Conn, remote netip.AddrPort, dialled bool) *Conn {
 	return &Conn{
-		transport: transport,
+		transport: tcp,
 		local:     addrPort(nc.LocalAddr()),
 		remote:    remote,
 		trusted:   dialled || u.Trusted(remote.Addr()),

@@ -25,10 +25,6 @@ type (
 	Result = push.Result
 )
 
-// EventRegister is the event of a note that asks a device to register, and shows
-// nothing.
-const EventRegister = push.EventRegister
-
 // Why a wait ended without a registration.
 var (
 	// ErrWindow: the device did not register in time (B16).

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"sallyport/core"
 	"sallyport/edge"
@@ -144,8 +145,12 @@ func fromClients(t *testing.T, all []ordeal) {
 		for i, o := range all {
 			t.Run(string(as)+"/"+o.name, func(t *testing.T) {
 				w := town.plug(t, as)
-				w.say(o.message(t, as == overTLS))
-				w.bears(o.expect(false, as == overTLS), i, func() *wire { return town.plug(t, as) })
+				message, want := o.message(t, as == overTLS), o.expect(false, as == overTLS)
+				if as == overText && !utf8.ValidString(message) { // RFC 6455 §8.1
+					want = []string{"close"}
+				}
+				w.say(message)
+				w.bears(want, i, func() *wire { return town.plug(t, as) })
 			})
 		}
 	}
