@@ -23,18 +23,27 @@ func TestTwoPagesInChromiumCallEachOtherAndHearSound(t *testing.T) {
 	bob := c.Open(url, s.WebPhone("bob", nil))
 	bob.Expect(ctx, "registered")
 
-	alice.Call("sip:bob@example.com")
-	bob.Expect(ctx, "incoming")
-	alice.Expect(ctx, "progress")
-	bob.Tell("answer")
-	bob.Expect(ctx, "confirmed")
-	alice.Expect(ctx, "confirmed")
-	for _, page := range []*WebPage{alice, bob} {
-		page.Tell("hear")
-		page.Expect(ctx, "heard")
+	for _, call := range []struct {
+		from, to *WebPage
+		uri      string
+		over     *WebPage // who hangs up
+	}{
+		{alice, bob, "sip:bob@example.com", alice},
+		{bob, alice, "sip:alice@example.com", alice},
+	} {
+		call.from.Call(call.uri)
+		call.to.Expect(ctx, "incoming")
+		call.from.Expect(ctx, "progress")
+		call.to.Tell("answer")
+		for _, page := range []*WebPage{call.to, call.from} {
+			page.Expect(ctx, "confirmed")
+			page.Tell("hear")
+			page.Expect(ctx, "heard")
+		}
+		call.over.Tell("hangup")
+		alice.Expect(ctx, "ended")
+		bob.Expect(ctx, "ended")
 	}
-	alice.Tell("hangup")
-	bob.Expect(ctx, "ended")
 }
 
 func TestAPageInChromiumSleepsIsPushedComesBackAndRings(t *testing.T) {
