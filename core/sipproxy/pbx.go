@@ -214,7 +214,7 @@ func (p *Proxy) toClient(l *leg, to *peer) (*sip.Request, bool) {
 		d.drop = assertedToClients
 	}
 	if !l.dialog || p.isOwnURI(&l.req.Recipient) {
-		b, ok := p.bindingOn(l.id, to)
+		b, ok := p.boundFor(l, to)
 		var contact sip.Uri // a fresh one: the parser sets only what it finds
 		if !ok || sip.ParseUri(b.URI, &contact) != nil {
 			return nil, false

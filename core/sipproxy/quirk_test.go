@@ -3,6 +3,7 @@ package sipproxy
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // What real clients are known for, where exact bytes matter. Which client is
@@ -199,5 +200,79 @@ func TestQuirk423ComesWithItsMinExpires(t *testing.T) {
 		ph.say(ph.register("Expires: 3600")...)
 		w.accepts()
 		ph.hears("SIP/2.0 200")
+	})
+}
+
+// reborn is a phone that has lost its instance, and kept its tokens: an app that
+// was installed anew, a page that gives no instance, a Linphone that was killed.
+func (ph *phone) reborn() *phone {
+	again := ph.w.phone("alice9", ph.transport)
+	again.push = ph.push
+	return again
+}
+
+func TestQuirkAWakeThatComesBackAsAnotherInstanceRings(t *testing.T) {
+	each(t, []int{1, 2}, func(t *testing.T, w *town, phones []*phone) {
+		for _, ph := range phones {
+			ph.asleep()
+		}
+		c := w.calls("call-1")
+		w.pushed(len(phones))
+		ph := phones[0].reborn().connects()
+		ph.registers()
+		inv := ph.rings("call-1")
+		c.hears("SIP/2.0 180")
+		ph.say(ph.register()...) // again, as some do: no second INVITE (R3)
+		ph.hearsOf(ph.callID, "SIP/2.0 200")
+		ph.silence()
+		ph.answers(inv)
+		c.answered(ph)
+		pass(time.Minute)
+		w.pbx.silence()
+		ph.silence()
+	})
+}
+
+func TestQuirkATokenThatMovesToADeviceOfItsOwnRingsItOnce(t *testing.T) {
+	each(t, []int{2}, func(t *testing.T, w *town, phones []*phone) {
+		phones[0].asleep()
+		phones[1].asleep()
+		c := w.calls("call-1")
+		w.pushed(2)
+		phones[1].push = phones[0].push
+		phones[1].wakes()
+		ph := phones[1]
+		ph.refuses(ph.rings("call-1"), 486)
+		c.hears("SIP/2.0 180")
+		pass(13 * time.Second)
+		ph.silence()
+		c.ends(486)
+	})
+}
+
+func TestQuirkACallThatEndedIsShownToTheInstanceThatTookItsPush(t *testing.T) {
+	each(t, []int{1}, func(t *testing.T, w *town, phones []*phone) {
+		phones[0].asleep()
+		c := w.calls("call-1")
+		w.pushed(1)
+		c.cancels()
+		c.ends(487)
+		ph := phones[0].reborn().awake()
+		ph.hangsUp(ph.rings("call-1"))
+	})
+}
+
+func TestQuirkADialogIsNotTheBusinessOfAnotherInstance(t *testing.T) {
+	each(t, []int{1}, func(t *testing.T, w *town, phones []*phone) {
+		ph := phones[0].awake()
+		ok := w.dialog(ph)
+		ph.sleeps()
+		pass(10 * time.Second)
+		w.pbx.say(dialogRequest("BYE", ok)...)
+		again := ph.reborn().awake()
+		pass(30 * time.Second)
+		again.silence() // it would say 481
+		w.pbx.hears("SIP/2.0 100")
+		w.pbx.hears("SIP/2.0 480")
 	})
 }

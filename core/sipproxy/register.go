@@ -38,6 +38,8 @@ type registration struct {
 	token    string // ours, towards the PBX; not needed for a refresh
 	stale    string // what it was, under a key that is no longer valid; "" for none
 
+	heirOf []location.DeviceID // whose tokens it took over as a new device; set by enact
+
 	void   bool                // a newer one has been granted; guarded by grants.mu
 	spares []location.DeviceID // that registered after a star; guarded by grants.mu
 }

@@ -130,6 +130,9 @@ func (p *Proxy) accepted(reg *registration, res *sip.Response) {
 		return
 	}
 	p.deviceUp(reg.id, st.from)
+	for _, old := range reg.heirOf {
+		p.heirUp(old, st.from)
+	}
 	p.attentive(st.from)
 }
 

@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -169,6 +171,18 @@ func uuid() string {
 	_, _ = rand.Read(b) // never fails
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// forgetInstance takes the instance from the configuration of a Linphone that
+// has ended.
+func (l *Linphone) forgetInstance() {
+	l.t.Helper()
+	rc := filepath.Join(l.Dir, "linphonerc")
+	text, err := os.ReadFile(rc)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	writeFile(l.t, rc, regexp.MustCompile(`(?m)^uuid=.*\n`).ReplaceAllString(string(text), ""))
 }
 
 // Do gives a command, such as "call sip:alice@example.com", "answer" and

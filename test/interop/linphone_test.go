@@ -3,6 +3,7 @@ package interop
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -71,20 +72,33 @@ func TestAStoppedLinphoneIsPushedAndRingsWhenItGoesOn(t *testing.T) {
 }
 
 func TestAKilledLinphoneIsPushedAndRingsWhenItStartsAgain(t *testing.T) {
-	t.Parallel()
-	s, bob := linphoneSystem(t)
-	ctx := within(t, 25*time.Second)
-	bob.Kill()
-	s.untilAsleep("sip:bob@example.com")
-	caller := StartCaller(t, s.PBX, SippCall{Scenario: "uac", To: "bob"})
-	s.Pushed(1)
-	again := s.Linphone("bob", bob.Dir)
-	again.Expect(ctx, "LinphoneCallIncomingReceived")
-	again.Do("answer")
-	again.Expect(ctx, "LinphoneCallStreamsRunning")
-	again.Expect(ctx, "LinphoneCallEnd")
-	must(t, caller.Wait(ctx))
-	if n := len(s.Clients("sip:bob@example.com")); n != 1 {
-		t.Errorf("the core has %d devices of bob, want the same one", n)
+	// A Linphone that was killed before it wrote its instance down makes up another.
+	for name, forgets := range map[string]bool{"as the same instance": false, "as another instance": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, bob := linphoneSystem(t)
+			ctx := within(t, 25*time.Second)
+			before := s.Clients("sip:bob@example.com")
+			bob.Kill()
+			s.untilAsleep("sip:bob@example.com")
+			caller := StartCaller(t, s.PBX, SippCall{Scenario: "uac", To: "bob"})
+			s.Pushed(1)
+			if forgets {
+				bob.forgetInstance()
+			}
+			again := s.Linphone("bob", bob.Dir)
+			again.Expect(ctx, "LinphoneCallIncomingReceived")
+			again.Do("answer")
+			again.Expect(ctx, "LinphoneCallStreamsRunning")
+			again.Expect(ctx, "LinphoneCallEnd")
+			must(t, caller.Wait(ctx))
+			if n := len(s.APNs.Accepted()); n != 1 {
+				t.Errorf("%d pushes, want the one of the call", n)
+			}
+			awake := slices.DeleteFunc(s.Clients("sip:bob@example.com"), func(c Client) bool { return c.State != "foreground" })
+			if len(awake) != 1 || forgets == (awake[0].Instance == before[0].Instance) {
+				t.Errorf("awake are %v, before it was %v", awake, before)
+			}
+		})
 	}
 }
