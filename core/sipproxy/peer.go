@@ -77,18 +77,18 @@ func (pe *peer) isGone() bool {
 
 // WriteMsg implements sip.Connection.
 func (pe *peer) WriteMsg(m sip.Message) error {
+	var room [2048]byte // who sends copies what he is given
 	if pe.flow != nil {
 		if next := pe.successor(); next != nil {
 			return next.WriteMsg(m)
 		}
-		var room [2048]byte // the tunnel copies what it is given
 		return pe.flow.Send(sipmsg.Append(room[:0], m))
 	}
 	res, isResponse := m.(*sip.Response)
 	if isResponse && pe.elsewhere(res) {
 		return pe.again(res)
 	}
-	err := pe.up.Send(sipmsg.Bytes(m))
+	err := pe.up.Send(sipmsg.Append(room[:0], m))
 	if isResponse && err != nil && pe.again != nil {
 		return pe.again(res)
 	}

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"net/netip"
@@ -70,14 +71,14 @@ func (c *Conn) Dialled() bool { return c.dialled }
 // Done is closed when the connection has ended.
 func (c *Conn) Done() <-chan struct{} { return c.done }
 
-// Send queues one whole message. It does not block; p must not be changed
-// afterwards. It fails with ErrClosed, ErrSlow or ErrTooBig.
+// Send queues a copy of one whole message. It does not block. It fails with
+// ErrClosed, ErrSlow or ErrTooBig.
 func (c *Conn) Send(p []byte) error {
 	if c.isClosing() {
 		return ErrClosed
 	}
 	if c.packet != nil {
-		return c.sendPacket(p)
+		return c.sendPacket(bytes.Clone(p)) // so that p may live on its caller's stack
 	}
 	if !c.queue.put(p, c.up.cfg.QueueBytes) {
 		c.up.metrics.dropped.WithLabelValues("queue_full").Inc()
@@ -157,28 +158,30 @@ func (c *Conn) write() {
 // flush writes what is queued, and reports whether that went well.
 func (c *Conn) flush() bool {
 	for {
-		msgs := c.queue.take()
-		if len(msgs) == 0 {
+		all, msgs := c.queue.take()
+		if len(all) == 0 {
 			return true
 		}
-		for _, p := range msgs {
-			if !c.writeOne(p) {
-				return false
-			}
+		ok := c.writeAll(all)
+		c.queue.written(all)
+		if !ok {
+			return false
 		}
+		c.up.metrics.messages.WithLabelValues("out", tcp).Add(float64(msgs))
 	}
 }
 
-func (c *Conn) writeOne(p []byte) bool {
-	ok := c.writeRaw(p)
-	c.queue.written(p)
-	if !ok {
-		return false
+// maxWrite is what one WriteTimeout is given for.
+const maxWrite = 64 << 10
+
+func (c *Conn) writeAll(p []byte) bool {
+	for len(p) > maxWrite {
+		if !c.writeRaw(p[:maxWrite]) {
+			return false
+		}
+		p = p[maxWrite:]
 	}
-	if len(p) >= minDatagram {
-		c.up.metrics.messages.WithLabelValues("out", tcp).Inc()
-	}
-	return true
+	return c.writeRaw(p)
 }
 
 // writeRaw writes within WriteTimeout, or what shut leaves of it.
