@@ -57,6 +57,7 @@ var mayImport = map[string][]string{
 	"cmd/sallyport":      {anything},
 
 	"test/arch":    {anything},
+	"test/deploy":  {anything},
 	"test/phone":   {anything},
 	"test/e2e":     {anything},
 	"test/interop": {anything},

@@ -1,10 +1,7 @@
 package boot_test
 
 import (
-	"bytes"
-	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -106,34 +103,4 @@ func missing(path string, want, got map[string]any) (keys []string) {
 	}
 	slices.Sort(keys)
 	return keys
-}
-
-// The units name no option that systemd does not know, and keep their
-// sandbox. Paths of programs that are not installed here are replaced.
-func TestDeployUnitsAreKnownToSystemdAndSandboxed(t *testing.T) {
-	analyze, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		t.Skip("systemd-analyze is not installed")
-	}
-	for name, caps := range map[string]string{"sallyport-edge.service": "CAP_NET_BIND_SERVICE", "sallyport-core.service": ""} {
-		unit, err := os.ReadFile(deploy(name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, line := range []string{"User=sallyport", "NoNewPrivileges=yes", "ProtectSystem=strict", "AmbientCapabilities=" + caps, "CapabilityBoundingSet=" + caps} {
-			if !strings.Contains(string(unit), "\n"+line+"\n") {
-				t.Errorf("%s lacks %s", name, line)
-			}
-		}
-		file := filepath.Join(t.TempDir(), name)
-		unit = bytes.ReplaceAll(unit, []byte("/usr/bin/sallyport"), []byte("/bin/true -"))
-		if err := os.WriteFile(file, unit, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		out, err := exec.Command(analyze, "verify", file).CombinedOutput()
-		var exit *exec.ExitError
-		if errors.As(err, &exit) || bytes.Contains(out, []byte(name+":")) {
-			t.Errorf("systemd-analyze verify %s: %v\n%s", name, err, out)
-		}
-	}
 }
