@@ -25,11 +25,12 @@ type AcceptorConfig struct {
 	// the name the peer's certificate gives. It has 10 s.
 	Handshake func(ctx context.Context, c net.Conn) (net.Conn, string, error)
 
-	Grace      time.Duration // how long flows wait for a session; 15 s
+	Grace      time.Duration // how long flows outlive a broken connection, or wait for a core; 15 s
 	PingEvery  time.Duration // 2 s without a byte are answered with a PING…
 	DeadAfter  time.Duration // …and 6 s with the end of the session
 	StuckAfter time.Duration // a flow without credit for 30 s is closed
 	Window     int           // bytes a flow may be sent before they are consumed; 64 KiB
+	Budget     int           // bytes all flows may have been sent that are not consumed; 256 MiB
 	Build      string        // told to the peer, for people
 
 	Log     *slog.Logger          // nil discards
@@ -42,6 +43,7 @@ type Acceptor struct {
 	cfg     AcceptorConfig
 	t       tunables
 	metrics *metrics
+	budget  *budget
 	pending chan struct{} // a place per connection that has not said HELLO
 
 	mu sync.Mutex
@@ -65,10 +67,10 @@ func NewAcceptor(cfg AcceptorConfig) *Acceptor {
 	cfg.Grace = cmp.Or(cfg.Grace, defaultGrace)
 	t := tunables{
 		pingEvery: cfg.PingEvery, deadAfter: cfg.DeadAfter, stuckAfter: cfg.StuckAfter,
-		window: cfg.Window, log: cfg.Log, build: cfg.Build,
+		grace: cfg.Grace, window: cfg.Window, budget: cfg.Budget, log: cfg.Log, build: cfg.Build,
 	}.withDefaults()
 	return &Acceptor{
-		cfg: cfg, t: t, metrics: newMetrics(cfg.Metrics, frame.RoleEdge),
+		cfg: cfg, t: t, metrics: newMetrics(cfg.Metrics, frame.RoleEdge), budget: newBudget(t.budget),
 		pending: make(chan struct{}, maxPending),
 		live:    make(map[string]*session), names: make(names),
 	}
@@ -110,37 +112,58 @@ func (a *Acceptor) Serve(ctx context.Context, l net.Listener) error {
 func (a *Acceptor) receive(ctx context.Context, conn net.Conn, all *sync.WaitGroup) {
 	select {
 	case a.pending <- struct{}{}:
-		all.Go(func() { a.serve(ctx, conn) })
+		all.Go(func() { a.serve(ctx, conn, all) })
 	default:
 		a.metrics.refused.WithLabelValues("busy").Inc()
 		_ = conn.Close()
 	}
 }
 
-// serve makes a session of conn and returns when it has ended and its flows
-// were taken by another or given up.
-func (a *Acceptor) serve(ctx context.Context, conn net.Conn) {
-	s, err := a.greet(ctx, conn)
+// serve carries a link over conn until it breaks. If it is the first of a
+// session, it sees to that too.
+func (a *Acceptor) serve(ctx context.Context, conn net.Conn, all *sync.WaitGroup) {
+	l, c, err := a.greet(ctx, conn)
 	<-a.pending
+	remote := conn.RemoteAddr()
 	if err != nil {
-		a.t.log.Warn("tunnel refused", "remote", conn.RemoteAddr(), "err", err)
+		a.t.log.Warn("tunnel refused", "remote", remote, "err", err)
 		return
 	}
-	a.admit(s)
-	a.metrics.sessions.Inc()
-	a.t.log.Info("tunnel up", "remote", conn.RemoteAddr(), "peer", s.peer.Name, "build", s.hello.Build)
-	err = s.run(ctx)
+	s := l.s
+	if c.hello.Resume {
+		a.t.log.Info("tunnel link up", "remote", remote, "peer", s.peer.Name, "link", l.number, "resumed", c.resumed)
+		a.repeat(s, l)
+	} else {
+		a.admit(s)
+		a.metrics.sessions.Inc()
+		a.t.log.Info("tunnel up", "remote", remote, "peer", s.peer.Name, "links", len(s.links), "build", s.hello.Build)
+		all.Go(func() { a.tend(ctx, s) })
+	}
+	if err = l.carry(c); s.cause() == nil {
+		a.t.log.Warn("tunnel link broke", "remote", remote, "peer", s.peer.Name, "link", l.number, "err", err)
+	}
+}
+
+// tend sees a session through to the end of its flows, or to the session that
+// takes them.
+func (a *Acceptor) tend(ctx context.Context, s *session) {
+	stop := context.AfterFunc(ctx, s.leave)
+	defer stop()
+	a.await(s)
+	s.settle()
+	err := s.cause()
 	a.metrics.sessionEnded(err)
 	a.bury(s)
 	if ctx.Err() == nil {
-		a.t.log.Warn("tunnel down", "remote", conn.RemoteAddr(), "peer", s.peer.Name, "err", err)
+		a.t.log.Warn("tunnel down", "remote", s.addr, "peer", s.peer.Name, "err", err)
 	}
 	a.keep(ctx, s)
 }
 
 // greet authenticates conn and exchanges HELLOs. Nothing of the peer's is
-// parsed before its certificate was accepted.
-func (a *Acceptor) greet(ctx context.Context, conn net.Conn) (*session, error) {
+// parsed before its certificate was accepted. It returns the carrier that conn
+// is, attached to a link of a new session, or of one that is known.
+func (a *Acceptor) greet(ctx context.Context, conn net.Conn) (*link, *carrier, error) {
 	shaking, cancel := context.WithTimeout(ctx, handshakeWithin)
 	defer cancel()
 	_ = conn.SetDeadline(time.Now().Add(handshakeWithin))
@@ -148,22 +171,41 @@ func (a *Acceptor) greet(ctx context.Context, conn net.Conn) (*session, error) {
 	if err != nil {
 		a.metrics.refused.WithLabelValues("handshake").Inc()
 		_ = conn.Close()
-		return nil, err
+		return nil, nil, err
 	}
-	l := newLink(trusted)
-	err = within(ctx, trusted, a.t.helloWithin, func() error {
-		if err := l.hear(frame.RoleCore, name); err != nil {
-			return err
-		}
-		return l.say(a.introduce())
-	})
+	c := newCarrier(trusted)
+	err = within(ctx, trusted, a.t.helloWithin, func() error { return c.hear(frame.RoleCore, name) })
+	var l *link
+	if err == nil && c.hello.Resume {
+		l, err = a.rejoin(ctx, c)
+	} else if err == nil {
+		l, err = a.begin(ctx, c)
+	}
+	if errors.Is(err, errReset) {
+		err = &refusal{frame.GoAwayReset, "reset", err.Error()}
+	}
 	if err != nil {
-		a.metrics.refused.WithLabelValues(l.refuse(err)).Inc()
-		return nil, err
+		a.metrics.refused.WithLabelValues(c.refuse(err)).Inc()
+		return nil, nil, err
 	}
-	s := newSession(a.t, l, a.metrics)
+	return l, c, nil
+}
+
+// begin makes a new session of c.
+func (a *Acceptor) begin(ctx context.Context, c *carrier) (*link, error) {
+	if h := c.hello; h.Link != 0 || h.RxOffset != 0 {
+		return nil, fmt.Errorf("%w: link %d from byte %d is no beginning", errProtocol, h.Link, h.RxOffset)
+	}
+	own := a.introduce()
+	own.Session, own.Links = c.hello.Session, maxLinks
+	own.Links = uint8(agree(own, c.hello))
+	s := newSession(a.t, c, c.hello.Session, int(own.Links), a.metrics, a.budget)
 	s.outlived = true
-	return s, nil
+	err := within(ctx, c.conn, a.t.helloWithin, func() error { return c.say(own) })
+	if err == nil {
+		err = s.links[0].attach(c)
+	}
+	return s.links[0], err
 }
 
 // introduce is what the edge says of itself on a new link.
@@ -193,13 +235,14 @@ func (a *Acceptor) Open(info Info, h Handler) (*Flow, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.names.shareAll(&info)
-	s := a.choose(f)
-	if s == nil {
-		return nil, ErrNoCore
+	if s := a.choose(f); s != nil {
+		if l := s.pick(false); l != nil {
+			l.open(f, info.Reopened)
+			a.metrics.flows.Inc()
+			return f, nil
+		}
 	}
-	s.open(f, info.Reopened)
-	a.metrics.flows.Inc()
-	return f, nil
+	return nil, ErrNoCore
 }
 
 // choose returns the session a new flow belongs on, nil if there is none. a.mu
@@ -215,32 +258,37 @@ func (a *Acceptor) choose(f *Flow) *session {
 	return best
 }
 
-// Ready tells whether at least one session is up.
+// Ready tells whether at least one session is up: connected at this moment.
 func (a *Acceptor) Ready() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return len(a.live) > 0
+	for _, s := range a.live {
+		if up, _ := s.carried(); up {
+			return true
+		}
+	}
+	return false
 }
 
-// Sessions returns the sessions that are up, by the core's name, and after
-// them those whose flows wait for another.
+// Sessions returns the sessions there are, by the core's name, and after them
+// those whose flows wait for another.
 func (a *Acceptor) Sessions() []SessionStatus {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var all []SessionStatus
 	for _, s := range a.live {
-		all = append(all, s.status(""))
+		all = append(all, s.status())
 	}
 	slices.SortFunc(all, func(x, y SessionStatus) int { return cmp.Compare(x.Peer.Name, y.Peer.Name) })
 	for _, s := range a.lost {
-		all = append(all, s.status(s.err.Error()))
+		all = append(all, s.status())
 	}
 	return all
 }
 
 // status describes a session of an edge.
-func (s *session) status(lastErr string) SessionStatus {
-	st := SessionStatus{Edge: s.conn.RemoteAddr().String(), Peer: s.peer, Since: s.start, LastError: lastErr}
+func (s *session) status() SessionStatus {
+	st := SessionStatus{Edge: s.addr, Peer: s.peer}
 	s.describe(&st)
 	return st
 }

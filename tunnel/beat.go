@@ -6,82 +6,126 @@ import (
 	"sallyport/tunnel/frame"
 )
 
-// pingAnyway is how many pingEvery may pass without a PING on a busy link: the
-// round trip is worth knowing there too.
-const pingAnyway = 5
+const (
+	// pingAnyway is how many pingEvery may pass without a PING on a busy link:
+	// the round trip is worth knowing there too.
+	pingAnyway = 5
+	// lookEvery bounds the time between two looks at a link: for its stuck
+	// flows, for an ACK that is due, and for its progress.
+	lookEvery = time.Second
+	// stallAlarm and stallLimit are how long the peer may acknowledge nothing
+	// though there is something, each less a look: it is said by 10 s, and the
+	// carrier given up by 15 s. 64 KiB pass within that at 40 kbit/s.
+	stallAlarm, stallLimit = 9 * time.Second, 14 * time.Second
+)
 
-// beat asks a silent peer for a sign of life, ends the session when none
-// comes, and closes flows that are stuck. Life is any received byte, so that a
-// PONG queued behind data never condemns a slow link.
-func (s *session) beat() {
-	asked := -pingAnyway * s.pingEvery // when the last PING was sent
+// beat asks a silent peer for a sign of life, breaks c when none comes or when
+// nothing moves, and closes flows that are stuck. Life is any received byte,
+// so that a PONG queued behind data never condemns a slow link.
+func (l *link) beat(c *carrier) {
+	asked := -pingAnyway * l.s.pingEvery // when the last PING was sent
+	stalled, again := false, c.resumed
+	wide := true
+	var slow watch
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	defer l.s.metrics.unacked.forget(l)
 	for {
 		select {
-		case <-s.done:
+		case <-c.done:
 			return
 		case <-timer.C:
 		}
-		now := time.Since(s.start)
-		silent := now - time.Duration(s.heard.Load())
-		if silent >= s.deadAfter {
-			s.fail(errDead, frame.GoAwayDead)
+		now := time.Since(c.start)
+		silent := now - time.Duration(c.heard.Load())
+		if silent >= l.s.deadAfter {
+			l.broke(c, errDead, frame.GoAwayDead)
 			return
 		}
-		if quiet := now - asked; quiet >= pingAnyway*s.pingEvery || silent >= s.pingEvery && quiet >= s.pingEvery {
+		if quiet := now - asked; quiet >= pingAnyway*l.s.pingEvery || silent >= l.s.pingEvery && quiet >= l.s.pingEvery {
 			asked = now
-			s.ping(now)
+			l.urge(func(b []byte) []byte { return frame.AppendUint64(b, frame.TypePing, uint64(now)) })
 		}
-		s.closeStuck()
-		timer.Reset(s.nextBeat(silent))
+		if stalled = l.progress(c, stalled); c.broken() {
+			return
+		}
+		l.closeStuck()
+		slow.look(l, time.Now())
+		wide, again = l.widen(wide, again), false
+		l.askAck()
+		timer.Reset(l.s.nextBeat(silent))
 	}
 }
 
-// nextBeat is the time until something may be due: never more than a second,
-// for the sake of stuck flows, and no later than the peer's death.
+// nextBeat is the time until something may be due: never more than a look, and
+// no later than the peer's death.
 func (s *session) nextBeat(silent time.Duration) time.Duration {
-	next := min(time.Second, s.pingEvery, s.deadAfter-silent)
+	next := min(lookEvery, s.pingEvery, s.deadAfter-silent)
 	if silent < s.pingEvery {
 		next = min(next, s.pingEvery-silent)
 	}
 	return max(next, time.Millisecond)
 }
 
-func (s *session) ping(now time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.control = frame.AppendUint64(s.control, frame.TypePing, uint64(now))
-	s.work.Signal()
+func (c *carrier) broken() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// progress sees whether the peer, which is alive, also handles what it is
+// sent. It returns whether it does not, and said so.
+func (l *link) progress(c *carrier, said bool) bool {
+	l.mu.Lock()
+	age := time.Duration(0)
+	if l.s.resumes() && l.ring.acked < l.ring.end {
+		age = time.Since(l.moving)
+	}
+	l.mu.Unlock()
+	l.s.metrics.unacked.set(l, age)
+	switch {
+	case age >= stallLimit:
+		l.broke(c, errStalled, frame.GoAwayDead)
+	case age >= stallAlarm && !said:
+		l.s.log.Warn("tunnel link stalls: the peer lives, but handles nothing",
+			"peer", l.s.peer.Name, "link", l.number, "for", age.Round(time.Second))
+	}
+	return age >= stallAlarm
 }
 
 // closeStuck closes the flows whose peer gave no credit for stuckAfter though
 // there was something to send.
-func (s *session) closeStuck() {
-	if len(s.stuck()) == 0 {
-		return
-	}
-	const why = "took nothing for too long"
-	s.calls.Lock()
-	defer s.calls.Unlock()
-	for _, f := range s.stuck() {
-		s.mu.Lock()
-		closed := s.close(f, CloseSlowConsumer, why)
-		s.mu.Unlock()
-		if closed {
-			f.h.Closed(f, CloseSlowConsumer, why)
-		}
+func (l *link) closeStuck() {
+	if stuck := l.stuck(); len(stuck) > 0 {
+		l.endSlow(stuck, func() bool { return true })
 	}
 }
 
-func (s *session) stuck() []*Flow {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (l *link) stuck() []*Flow {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var stuck []*Flow
-	for f, b := range s.blocked {
-		if time.Since(b.since) >= s.stuckAfter {
+	for f, b := range l.blocked {
+		if time.Since(b.since) >= l.s.stuckAfter {
 			stuck = append(stuck, f)
 		}
 	}
 	return stuck
+}
+
+// widen tells the peer when this node's budget wants other flows than before,
+// and once more when that may have been lost.
+func (l *link) widen(wide, again bool) bool {
+	want := !l.s.budget.half()
+	if (want != wide || again) && l.s.features&frame.FeatureNarrow != 0 {
+		narrow := byte(1)
+		if want {
+			narrow = 0
+		}
+		l.urge(func(b []byte) []byte { return frame.Append(b, frame.TypeNarrow, 0, []byte{narrow}) })
+	}
+	return want
 }

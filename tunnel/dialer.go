@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	mathrand "math/rand/v2"
 	"net"
-	"slices"
 	"sync"
 	"time"
 
@@ -37,7 +36,10 @@ type DialerConfig struct {
 	PingEvery  time.Duration // 2 s without a byte are answered with a PING…
 	DeadAfter  time.Duration // …and 6 s with the end of the session
 	StuckAfter time.Duration // a flow without credit for 30 s is closed
+	Grace      time.Duration // how long flows outlive a broken connection; 15 s
+	Links      int           // connections to each edge, 1 to 8; 2 where the kernel offers BBR, else 4
 	Window     int           // bytes a flow may be sent before they are consumed; 64 KiB
+	Budget     int           // bytes all flows may have been sent that are not consumed; 256 MiB
 	MaxFlows   int           // per edge; 100,000
 	OpenRate   int           // new flows a second and edge, after a burst of MaxFlows; 2000
 	Build      string        // told to the peer, for people
@@ -52,6 +54,7 @@ type Dialer struct {
 	cfg     DialerConfig
 	t       tunables
 	metrics *metrics
+	budget  *budget
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -84,10 +87,10 @@ func NewDialer(cfg DialerConfig) *Dialer {
 	cfg.Weight = cmp.Or(cfg.Weight, 1)
 	t := tunables{
 		pingEvery: cfg.PingEvery, deadAfter: cfg.DeadAfter, stuckAfter: cfg.StuckAfter,
-		window: cfg.Window, maxFlows: cfg.MaxFlows, openRate: cfg.OpenRate,
+		grace: cfg.Grace, window: cfg.Window, maxFlows: cfg.MaxFlows, openRate: cfg.OpenRate, budget: cfg.Budget,
 		log: cfg.Log, build: cfg.Build,
 	}.withDefaults()
-	d := &Dialer{cfg: cfg, t: t, metrics: newMetrics(cfg.Metrics, frame.RoleCore)}
+	d := &Dialer{cfg: cfg, t: t, metrics: newMetrics(cfg.Metrics, frame.RoleCore), budget: newBudget(t.budget)}
 	for _, addr := range cfg.Edges {
 		d.edges = append(d.edges, &remote{addr: addr, since: time.Now()})
 	}
@@ -98,6 +101,17 @@ func randomID() uint64 {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return binary.BigEndian.Uint64(b[:])
+}
+
+// links is how many connections each session is to have.
+func (d *Dialer) links() int {
+	switch {
+	case d.cfg.Links > 0:
+		return min(d.cfg.Links, maxLinks)
+	case bbrOffered():
+		return linksWithBBR
+	}
+	return linksWithout
 }
 
 // Run keeps the sessions until ctx ends; then it leaves each in order, ends
@@ -143,14 +157,15 @@ func backoff(failures int) time.Duration {
 // serve makes a session with e and returns, when it has ended, how long it
 // stood and why it ended.
 func (d *Dialer) serve(ctx context.Context, e *remote) (time.Duration, error) {
-	s, err := d.connect(ctx, e)
+	s, c, err := d.begin(ctx, e)
 	if err != nil {
 		d.failed(ctx, e, err)
 		return 0, err
 	}
 	d.metrics.sessions.Inc()
-	d.t.log.Info("tunnel up", "edge", e.addr, "peer", s.peer.Name, "build", s.hello.Build)
-	err = s.run(ctx)
+	d.t.log.Info("tunnel up", "edge", e.addr, "peer", s.peer.Name, "links", len(s.links), "build", s.hello.Build)
+	d.carryAll(ctx, e, s, c)
+	err = s.cause()
 	d.metrics.sessionEnded(err)
 	d.mu.Lock()
 	e.name, e.session, e.since, e.lastErr = "", nil, time.Now(), err
@@ -175,8 +190,9 @@ func (d *Dialer) failed(ctx context.Context, e *remote, err error) {
 	d.t.log.Log(ctx, level, "tunnel not up", "edge", e.addr, "err", err)
 }
 
-// connect dials e and exchanges HELLOs.
-func (d *Dialer) connect(ctx context.Context, e *remote) (*session, error) {
+// connect dials e and exchanges HELLOs: own is said, and what the edge says is
+// in the carrier returned.
+func (d *Dialer) connect(ctx context.Context, e *remote, own func() frame.Hello) (*carrier, error) {
 	dialing, cancel := context.WithTimeout(ctx, dialWithin)
 	defer cancel()
 	conn, name, err := d.cfg.Dial(dialing, e.addr)
@@ -189,22 +205,18 @@ func (d *Dialer) connect(ctx context.Context, e *remote) (*session, error) {
 		_ = conn.Close()
 		return nil, err
 	}
-	own := d.introduce()
-	l := newLink(conn)
+	c := newCarrier(conn)
 	err = within(ctx, conn, d.t.helloWithin, func() error {
-		if err := l.say(own); err != nil {
+		if err := c.say(own()); err != nil {
 			return err
 		}
-		return l.hear(frame.RoleEdge, name)
+		return c.hear(frame.RoleEdge, name)
 	})
 	if err != nil {
-		d.metrics.refused.WithLabelValues(l.refuse(err)).Inc()
+		d.metrics.refused.WithLabelValues(c.refuse(err)).Inc()
 		return nil, err
 	}
-	s := newSession(d.t, l, d.metrics)
-	s.accept = d.cfg.Open
-	d.admit(e, s, own.Draining)
-	return s, nil
+	return c, nil
 }
 
 // claim notes that e leads to the edge of that name, unless another address
@@ -222,12 +234,11 @@ func (d *Dialer) claim(e *remote, name string) error {
 	return nil
 }
 
-// introduce is what the core says of itself on a new link.
+// introduce is what the core says of itself on a new connection.
 func (d *Dialer) introduce() frame.Hello {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	h := d.t.introduce(frame.RoleCore, d.cfg.Name, d.cfg.Boot)
-	h.Session = randomID()
 	h.MaxFlows = uint32(d.t.maxFlows)
 	h.Services, h.Weight, h.Draining = d.cfg.Services, d.cfg.Weight, d.draining
 	return h
@@ -243,12 +254,15 @@ func (d *Dialer) admit(e *remote, s *session, saidDraining bool) {
 	}
 }
 
-// Ready tells whether at least one session is up.
+// Ready tells whether at least one session is up: connected at this moment.
 func (d *Dialer) Ready() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, e := range d.edges {
-		if e.session != nil {
+		if e.session == nil {
+			continue
+		}
+		if up, _ := e.session.carried(); up {
 			return true
 		}
 	}
@@ -262,11 +276,11 @@ func (d *Dialer) Sessions() []SessionStatus {
 	all := make([]SessionStatus, 0, len(d.edges))
 	for _, e := range d.edges {
 		st := SessionStatus{Edge: e.addr, Peer: e.peer, Since: e.since}
-		if e.session != nil {
-			e.session.describe(&st)
-		}
 		if e.lastErr != nil && !errors.Is(e.lastErr, errLeft) {
 			st.LastError = e.lastErr.Error()
+		}
+		if e.session != nil {
+			e.session.describe(&st)
 		}
 		all = append(all, st)
 	}
@@ -294,14 +308,4 @@ func until(ctx context.Context) time.Duration {
 		return time.Until(at)
 	}
 	return 0
-}
-
-// describe fills in what a session knows of itself.
-func (s *session) describe(st *SessionStatus) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st.Up = s.err == nil
-	st.Flows, st.Draining = len(s.flows), s.draining
-	st.RTT = time.Duration(s.rtt.Load())
-	st.Notices = slices.Clone(s.notices)
 }

@@ -16,14 +16,19 @@ type Flow struct {
 	info *Info
 	h    Handler
 
-	// session is the one that carries the flow, or the ended one where it
-	// waits for the next. It changes only while both are locked.
-	session atomic.Pointer[session]
-	// used is received and not given back as credit: the reader adds, and
-	// whoever gives back takes off. owed is the part that was consumed.
-	used, owed atomic.Int32
+	// link is the one that carries the flow, or that of an ended session
+	// where it waits for the next. It changes only while both are locked.
+	link atomic.Pointer[link]
+	// used is received and not given back as credit, held the part of it that
+	// was not consumed. They grow, and are reset, under the link's index.
+	used, held atomic.Int32
+	// give is how much to give back is worth a CREDIT: a quarter of what the
+	// peer may send before it gets any.
+	give atomic.Int32
+	// moved is set when something is consumed while the budget is tight.
+	moved atomic.Uint32
 
-	// Guarded by session.mu.
+	// Guarded by link.mu.
 	id     uint32 // in this session
 	credit int32  // bytes the peer will take; negative down to a quarter window
 	batch  uint32 // number of the batch its last queued frame is in
@@ -36,7 +41,8 @@ type flowState uint8
 const (
 	flowClosed  flowState = 1 << iota
 	flowSilent            // the last EVENT sent said so; a re-OPEN repeats it
-	flowBlocked           // it stands in session.blocked
+	flowBlocked           // it stands in link.blocked
+	flowNarrow            // it has a quarter of the windows
 )
 
 // Info returns what OPEN said of the client.
@@ -44,27 +50,28 @@ func (f *Flow) Info() *Info { return f.info }
 
 // Peer returns the node at the other end: of the session that carries the
 // flow, or did last.
-func (f *Flow) Peer() Peer { return f.session.Load().peer }
+func (f *Flow) Peer() Peer { return f.link.Load().s.peer }
 
-// lock locks the session that carries f and returns it.
-func (f *Flow) lock() *session {
+// lock locks the link that carries f and returns it.
+func (f *Flow) lock() *link {
 	for {
-		s := f.session.Load()
-		s.mu.Lock()
-		if f.session.Load() == s {
-			return s
+		l := f.link.Load()
+		l.mu.Lock()
+		if f.link.Load() == l {
+			return l
 		}
-		s.mu.Unlock()
+		l.mu.Unlock()
 	}
 }
 
 // Send queues one message whole and never blocks. It fails with ErrNoCredit,
 // ErrClosed or ErrTooBig, and has then sent nothing. A message as long as the
-// window is taken when the flow is idle. Send keeps no reference to p.
+// window is taken when the flow is idle. A message that was taken arrives,
+// unless the session is lost first. Send keeps no reference to p.
 func (f *Flow) Send(p []byte) error {
-	s := f.lock()
-	defer s.mu.Unlock()
-	return s.send(f, p)
+	l := f.lock()
+	defer l.mu.Unlock()
+	return l.send(f, p)
 }
 
 // SendWait is Send, except that it waits for credit, for room in the link's
@@ -72,22 +79,22 @@ func (f *Flow) Send(p []byte) error {
 func (f *Flow) SendWait(ctx context.Context, p []byte) error {
 	var waited bool // for room, so that it is for us to wake the next
 	for {
-		s := f.lock()
-		err := s.send(f, p)
-		if waited && len(s.data) < s.queue {
-			s.wakeRoom(1)
+		l := f.lock()
+		err := l.send(f, p)
+		if waited && len(l.data) < l.s.queue {
+			l.wakeRoom(1)
 		}
 		if err == nil || !errors.Is(err, ErrNoCredit) {
-			s.mu.Unlock()
+			l.mu.Unlock()
 			return err
 		}
-		wait := s.waitFor(f, err)
-		s.mu.Unlock()
+		wait := l.waitFor(f, err)
+		l.mu.Unlock()
 		waited = errors.Is(err, ErrQueueFull)
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			s.forget(wait)
+			l.forget(wait)
 			return context.Cause(ctx)
 		}
 	}
@@ -96,24 +103,20 @@ func (f *Flow) SendWait(ctx context.Context, p []byte) error {
 // Consumed gives n received bytes of credit back: they have left for the
 // client's socket, or were handled.
 func (f *Flow) Consumed(n int) {
-	if n <= 0 {
+	if !f.link.Load().s.budget.consumed(f, int32(min(n, frame.MaxWindow))) {
 		return
 	}
-	owed := f.owed.Add(int32(min(n, frame.MaxWindow)))
-	if int(owed) < f.session.Load().giveAt {
-		return
-	}
-	s := f.lock()
-	s.giveBack(f)
-	s.mu.Unlock()
+	l := f.lock()
+	l.giveBack(f)
+	l.mu.Unlock()
 }
 
 // Event tells the peer of e. In a gap between sessions it is kept, and told
 // when the flow is opened again. It fails with ErrClosed only.
 func (f *Flow) Event(e Event) error {
-	s := f.lock()
-	defer s.mu.Unlock()
-	if f.state&flowClosed != 0 || s.ended() && !s.outlived {
+	l := f.lock()
+	defer l.mu.Unlock()
+	if f.state&flowClosed != 0 || l.ended() && !l.s.outlived {
 		return ErrClosed
 	}
 	switch e {
@@ -122,8 +125,8 @@ func (f *Flow) Event(e Event) error {
 	case EventAlive:
 		f.state &^= flowSilent
 	}
-	if !s.ended() {
-		s.append(f, func(b []byte) []byte {
+	if !l.ended() {
+		l.append(f, func(b []byte) []byte {
 			return append(frame.AppendHeader(b, frame.TypeEvent, f.id, 1), byte(e))
 		})
 	}
@@ -133,7 +136,7 @@ func (f *Flow) Event(e Event) error {
 // Close ends the flow; what was sent before arrives before. Its handler is not
 // called any more, except for a call that is under way.
 func (f *Flow) Close(code CloseCode, text string) {
-	s := f.lock()
-	defer s.mu.Unlock()
-	s.close(f, code, text)
+	l := f.lock()
+	defer l.mu.Unlock()
+	l.close(f, code, text)
 }

@@ -34,7 +34,8 @@ func TestMetricsCountAndAreWellNamed(t *testing.T) {
 			t.Errorf("%s: %s", problem.Metric, problem.Text)
 		}
 		for name, want := range map[string]float64{
-			"sallyport_tunnel_sessions": 1, "sallyport_tunnel_flows": 1, "sallyport_tunnel_flows_reopened_total": 1,
+			"sallyport_tunnel_sessions": 1, "sallyport_tunnel_flows": 1, "sallyport_tunnel_flows_reopened_total": 0,
+			"sallyport_tunnel_links": 1, "sallyport_tunnel_links_resumed_total": 1, "sallyport_tunnel_unacked_seconds": 0,
 		} {
 			if got := value(t, reg, name, "edge"); got != want {
 				t.Errorf("%s at the edge is %v, want %v", name, got, want)
@@ -46,8 +47,8 @@ func TestMetricsCountAndAreWellNamed(t *testing.T) {
 		if count(t, reg, "sallyport_tunnel_flow_closes_total", "client-reset") != 1 {
 			t.Error("the close was not counted")
 		}
-		if count(t, reg, "sallyport_tunnel_session_ends_total", "lost") != 1 {
-			t.Error("the lost session was not counted")
+		if count(t, reg, "sallyport_tunnel_link_ends_total", "lost") != 1 {
+			t.Error("the lost connection was not counted")
 		}
 	})
 }

@@ -13,36 +13,43 @@ import (
 
 // handlers says what is done with each frame this version takes. A frame is
 // handled on the goroutine that reads, so none of these waits.
-var handlers = [256]func(s *session, flow uint32, p []byte) error{
-	frame.TypeOpen:   (*session).onOpen,
-	frame.TypeData:   (*session).onData,
-	frame.TypeCredit: (*session).onCredit,
-	frame.TypeClose:  (*session).onClose,
-	frame.TypeEvent:  (*session).onEvent,
-	frame.TypePing:   (*session).onPing,
-	frame.TypePong:   (*session).onPong,
-	frame.TypeDrain:  (*session).onDrain,
-	frame.TypeGoAway: (*session).onGoAway,
-	frame.TypeNotice: (*session).onNotice,
+var handlers = [256]func(l *link, c *carrier, flow uint32, p []byte) error{
+	frame.TypeOpen:   (*link).onOpen,
+	frame.TypeData:   (*link).onData,
+	frame.TypeCredit: (*link).onCredit,
+	frame.TypeClose:  (*link).onClose,
+	frame.TypeEvent:  (*link).onEvent,
+	frame.TypeAck:    (*link).onAck,
+	frame.TypePing:   (*link).onPing,
+	frame.TypePong:   (*link).onPong,
+	frame.TypeDrain:  (*link).onDrain,
+	frame.TypeGoAway: (*link).onGoAway,
+	frame.TypeNotice: (*link).onNotice,
+	frame.TypeNarrow: (*link).onNarrow,
 }
 
-// read handles frames until the link breaks, and returns why it did.
-func (s *session) read() error {
-	s.calls.Lock()
-	defer s.calls.Unlock()
+// read handles frames until c breaks, and returns why it did. It ends the
+// whole session if that is what the peer wants, or deserves.
+func (l *link) read(c *carrier) error {
+	l.calls.Lock()
+	defer l.calls.Unlock()
 	for {
-		err := s.readFrame()
-		if errors.Is(err, frame.ErrSyntax) || errors.Is(err, errProtocol) {
-			s.fail(err, frame.GoAwayProtocol)
+		err := l.readFrame(c)
+		var away *goAway
+		switch {
+		case err == nil:
+			continue
+		case errors.Is(err, frame.ErrSyntax), errors.Is(err, errProtocol):
+			l.s.fail(err, frame.GoAwayProtocol)
+		case errors.As(err, &away) && !away.spares():
+			l.s.fail(err, 0)
 		}
-		if err != nil {
-			return err
-		}
+		return err
 	}
 }
 
-func (s *session) readFrame() error {
-	b, err := s.in.Peek(frame.HeaderLen)
+func (l *link) readFrame(c *carrier) error {
+	b, err := c.in.Peek(frame.HeaderLen)
 	if err != nil {
 		return lost(err)
 	}
@@ -50,17 +57,23 @@ func (s *session) readFrame() error {
 	if err != nil {
 		return err
 	}
-	if b, err = s.in.Peek(frame.HeaderLen + h.Len); err != nil {
+	if b, err = c.in.Peek(frame.HeaderLen + h.Len); err != nil {
 		return lost(err)
 	}
 	if handle := handlers[h.Type]; handle != nil {
-		if err := handle(s, h.Flow, b[frame.HeaderLen:]); err != nil {
+		if err := handle(l, c, h.Flow, b[frame.HeaderLen:]); err != nil {
 			return err
 		}
 	} else if !h.Type.Skippable() {
 		return fmt.Errorf("%w: unexpected %v", errProtocol, h.Type)
 	}
-	_, err = s.in.Discard(frame.HeaderLen + h.Len)
+	if h.Type.Sequenced() {
+		if rx := l.rx.Add(uint64(len(b))); rx-l.asked >= ackEvery {
+			l.asked = rx
+			l.askAck()
+		}
+	}
+	_, err = c.in.Discard(len(b))
 	return err
 }
 
@@ -72,77 +85,84 @@ func lost(err error) error {
 	return fmt.Errorf("tunnel: %w", err)
 }
 
-// ear reads the connection for a session. It notes that the peer was heard,
+// ear reads the connection for a carrier. It notes that the peer was heard,
 // and lets others call handlers while there is nothing to read.
 type ear struct {
 	conn net.Conn
-	s    *session // nil during the handshake
+	l    *link // nil during the handshake, and c too
+	c    *carrier
 }
 
 func (e *ear) Read(p []byte) (int, error) {
-	if e.s == nil {
+	if e.l == nil {
 		return e.conn.Read(p)
 	}
-	e.s.calls.Unlock()
+	e.l.calls.Unlock()
 	n, err := e.conn.Read(p)
-	e.s.calls.Lock()
+	e.l.calls.Lock()
 	if n > 0 {
-		e.s.heard.Store(int64(time.Since(e.s.start)))
+		e.c.heard.Store(int64(time.Since(e.c.start)))
 	}
 	return n, err
 }
 
-// flow returns a live flow, or nil for one that has ended: frames may still be
-// under way to it. A flow that never was is an error.
-func (s *session) flow(id uint32) (*Flow, error) {
-	s.index.Lock()
-	f := s.flows[id]
-	s.index.Unlock()
-	if f == nil && id > s.lastID && id > s.opened.Load() {
-		return nil, fmt.Errorf("%w: flow %d was never opened", errProtocol, id)
+// flow returns a live flow, or nil for one that has ended. A flow that never
+// was is an error.
+func (l *link) flow(id uint32) (*Flow, error) {
+	l.index.Lock()
+	f := l.flows[id]
+	l.index.Unlock()
+	if f == nil {
+		return nil, l.never(id)
 	}
 	return f, nil
 }
 
-func (s *session) onOpen(id uint32, p []byte) error {
+func (l *link) onOpen(_ *carrier, id uint32, p []byte) error {
 	switch {
-	case s.accept == nil:
+	case l.s.accept == nil:
 		return fmt.Errorf("%w: OPEN, but only edges open flows", errProtocol)
-	case id <= s.lastID:
-		return fmt.Errorf("%w: OPEN of flow %d after %d", errProtocol, id, s.lastID)
+	case id <= l.lastID:
+		return fmt.Errorf("%w: OPEN of flow %d after %d", errProtocol, id, l.lastID)
+	case id%uint32(len(l.s.links)) != l.number:
+		return fmt.Errorf("%w: OPEN of flow %d on link %d of %d", errProtocol, id, l.number, len(l.s.links))
 	}
-	s.lastID = id
-	info, err := frame.ParseOpen(p, s.names.share)
+	l.lastID = id
+	info, err := frame.ParseOpen(p, l.names.share)
 	if err != nil {
 		return err
 	}
-	f := &Flow{info: info, id: id, credit: int32(s.hello.Window)}
-	f.session.Store(s)
-	if refusal := s.admit(f); refusal != "" {
-		return s.refuse(id, refusal)
+	f := &Flow{info: info, id: id}
+	if info.Narrow {
+		f.state |= flowNarrow
 	}
-	s.metrics.flows.Inc()
-	if f.h = s.accept(f); f.h == nil {
+	f.link.Store(l)
+	if refusal := l.admit(f); refusal != "" {
+		return l.refuse(id, refusal)
+	}
+	l.s.metrics.flows.Inc()
+	if f.h = l.s.accept(f); f.h == nil {
 		f.Close(ClosePolicy, "not wanted here")
 	}
 	return nil
 }
 
 // admit takes f in, or says why not.
-func (s *session) admit(f *Flow) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (l *link) admit(f *Flow) string {
+	l.s.mu.Lock()
+	within := l.s.rate.take(time.Now())
+	l.s.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	switch {
-	case s.ended():
+	case l.ended():
 		return "leaving"
-	case len(s.flows) >= s.maxFlows:
+	case int(l.s.count.Load()) >= l.s.maxFlows:
 		return "too many flows"
-	case !s.rate.take(time.Now()):
+	case !within:
 		return "too many new flows"
 	}
-	s.index.Lock()
-	s.flows[f.id] = f
-	s.index.Unlock()
+	l.putIn(f)
 	return ""
 }
 
@@ -150,113 +170,129 @@ func (s *session) admit(f *Flow) string {
 // does not read the answers.
 const maxRefusals = 4 << 20
 
-func (s *session) refuse(id uint32, why string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.control) > maxRefusals {
+func (l *link) refuse(id uint32, why string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.control) > maxRefusals {
 		return fmt.Errorf("%w: opens flows, but reads no refusal", errProtocol)
 	}
-	s.metrics.closed(ClosePolicy)
-	s.control = frame.AppendClose(s.control, id, ClosePolicy, why)
-	s.work.Signal()
+	l.s.metrics.closed(ClosePolicy)
+	l.control = frame.AppendClose(l.control, id, ClosePolicy, why)
+	l.work.Signal()
 	return nil
 }
 
-func (s *session) onData(id uint32, p []byte) error {
-	f, err := s.flow(id)
-	if f == nil {
-		return err
+func (l *link) onData(_ *carrier, id uint32, p []byte) error {
+	f, err := l.receive(id, len(p))
+	if f != nil {
+		f.h.Message(f, p)
 	}
-	n, used, w := len(p), int(f.used.Load()), s.window
-	if n > w || !affords(w-used, w, n) {
-		return fmt.Errorf("%w: DATA of %d bytes on flow %d, which owes %d of %d", errProtocol, n, id, used, w)
-	}
-	f.used.Add(int32(n))
-	f.h.Message(f, p)
-	return nil
+	return err
 }
 
-func (s *session) onCredit(id uint32, p []byte) error {
+// overdrawn is the error for DATA beyond what a flow was allowed.
+func overdrawn(id uint32, n, used, window int) error {
+	return fmt.Errorf("%w: DATA of %d bytes on flow %d, which owes %d of %d", errProtocol, n, id, used, window)
+}
+
+func (l *link) onCredit(_ *carrier, id uint32, p []byte) error {
 	n := int64(binary.BigEndian.Uint32(p))
-	f, err := s.flow(id)
+	f, err := l.flow(id)
 	if f == nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if n == 0 || int64(f.credit)+n > int64(s.hello.Window) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if w := l.windowOf(f); n == 0 || int64(f.credit)+n > int64(w) {
 		return fmt.Errorf("%w: CREDIT of %d bytes on flow %d, which has %d of %d",
-			errProtocol, n, id, f.credit, s.hello.Window)
+			errProtocol, n, id, f.credit, w)
 	}
 	f.credit += int32(n)
-	s.unblock(f)
+	l.unblock(f)
 	return nil
 }
 
-func (s *session) onEvent(id uint32, p []byte) error {
-	f, err := s.flow(id)
+func (l *link) onEvent(_ *carrier, id uint32, p []byte) error {
+	f, err := l.flow(id)
 	if f != nil {
 		f.h.Event(f, Event(p[0]))
 	}
 	return err
 }
 
-func (s *session) onClose(id uint32, p []byte) error {
-	f, err := s.flow(id)
+func (l *link) onClose(_ *carrier, id uint32, p []byte) error {
+	f, err := l.flow(id)
 	if f == nil {
 		return err
 	}
 	code, text := frame.ParseClose(p)
-	s.mu.Lock()
-	gone := s.remove(f, code)
-	s.mu.Unlock()
+	l.mu.Lock()
+	gone := l.remove(f, code)
+	l.mu.Unlock()
 	if gone {
 		f.h.Closed(f, code, text)
 	}
 	return nil
 }
 
-func (s *session) onPing(_ uint32, p []byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.pong = append(s.pong[:0], p...)
-	s.work.Signal()
+// onAck forgets what the peer has handled. Whether data waited for that, the
+// writer knows.
+func (l *link) onAck(_ *carrier, _ uint32, p []byte) error {
+	if !l.s.resumes() {
+		return fmt.Errorf("%w: ACK was not agreed on", errProtocol)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before := l.ring.acked
+	if err := l.ring.ack(binary.BigEndian.Uint64(p)); err != nil {
+		return err
+	}
+	if l.ring.acked > before {
+		l.moving = time.Now()
+	}
+	l.work.Signal()
 	return nil
 }
 
-func (s *session) onPong(_ uint32, p []byte) error {
-	sent, now := int64(binary.BigEndian.Uint64(p)), int64(time.Since(s.start))
+func (l *link) onPing(_ *carrier, _ uint32, p []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pong = append(l.pong[:0], p...)
+	l.work.Signal()
+	return nil
+}
+
+func (l *link) onPong(c *carrier, _ uint32, p []byte) error {
+	sent, now := int64(binary.BigEndian.Uint64(p)), int64(time.Since(c.start))
 	if rtt := now - sent; sent >= 0 && rtt >= 0 {
-		s.rtt.Store(rtt)
-		s.metrics.rtt.Observe(time.Duration(rtt).Seconds())
+		l.s.rtt.Store(rtt)
+		l.s.metrics.rtt.Observe(time.Duration(rtt).Seconds())
 	}
 	return nil
 }
 
-func (s *session) onDrain(_ uint32, p []byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.draining {
-		s.draining = true
-		s.log.Info("peer drains", "peer", s.peer.Name,
-			"within", time.Duration(binary.BigEndian.Uint32(p))*time.Millisecond)
-	}
+func (l *link) onDrain(_ *carrier, _ uint32, p []byte) error {
+	l.s.takeNoMore(time.Duration(binary.BigEndian.Uint32(p)) * time.Millisecond)
 	return nil
 }
 
 // onNotice keeps what the operator should know of an edge.
-func (s *session) onNotice(_ uint32, p []byte) error {
+func (l *link) onNotice(_ *carrier, _ uint32, p []byte) error {
 	notes, err := frame.ParseNotice(p)
 	if err == nil {
-		s.mu.Lock()
-		s.notices = notes
-		s.mu.Unlock()
+		l.s.mu.Lock()
+		l.s.notices = notes
+		l.s.mu.Unlock()
 	}
 	return err
 }
 
-func (s *session) onGoAway(_ uint32, p []byte) error {
-	return goneAway(p)
+func (l *link) onGoAway(_ *carrier, _ uint32, p []byte) error {
+	err := goneAway(p)
+	if isLeaving(err) {
+		l.s.takeNoMore(0)
+	}
+	return err
 }
 
 // goAway is the error for a GOAWAY. Its text is the peer's.
@@ -272,7 +308,17 @@ func (g *goAway) Error() string {
 	return fmt.Sprintf("tunnel: the peer ended the session: %v: %q", g.code, g.text)
 }
 
+// spares tells whether other links of the session live on: a peer that leaves
+// says so on each, and a carrier that stalled is not the session.
+func (g *goAway) spares() bool { return g.code == frame.GoAwayDead || g.code == frame.GoAwayLeaving }
+
 func goneAway(p []byte) error {
 	code, text := frame.ParseGoAway(p)
 	return &goAway{code, text}
+}
+
+// isLeaving tells whether err is the peer's farewell.
+func isLeaving(err error) bool {
+	var away *goAway
+	return errors.As(err, &away) && away.code == frame.GoAwayLeaving
 }

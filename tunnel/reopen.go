@@ -3,6 +3,8 @@ package tunnel
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -38,10 +40,87 @@ func (a *Acceptor) admit(s *session) {
 	for _, from := range slices.Clone(a.lost) {
 		if from.peer.Name == s.peer.Name {
 			a.transfer(from, func(*Flow) *session { return s })
-		} else if time.Since(from.lostAt) >= a.cfg.Grace/othersAfter {
+		} else if a.othersMay(from) {
 			a.transfer(from, a.choose)
 		}
 	}
+}
+
+// rejoin gives the link that c asks for a new carrier.
+func (a *Acceptor) rejoin(ctx context.Context, c *carrier) (*link, error) {
+	h := c.hello
+	a.mu.Lock()
+	s := a.live[h.Node]
+	a.mu.Unlock()
+	if s == nil || s.id != h.Session || s.peer.Boot != h.Boot || int(h.Links) != len(s.links) {
+		return nil, fmt.Errorf("%w: it is not here", errReset)
+	}
+	l := s.links[h.Link]
+	l.joining.Lock()
+	defer l.joining.Unlock()
+	err := l.vacate()
+	if err == nil {
+		own := a.introduce()
+		own.Session, own.Resume, own.RxOffset = s.id, true, l.rx.Load()
+		own.Link, own.Links = h.Link, h.Links
+		err = within(ctx, c.conn, a.t.helloWithin, func() error { return c.say(own) })
+	}
+	if err == nil {
+		err = l.attach(c)
+	}
+	if errors.Is(err, errReset) {
+		s.fail(err, frame.GoAwayReset)
+	}
+	return l, err
+}
+
+// repeat says on a new carrier what may have been lost with the one before.
+func (a *Acceptor) repeat(s *session, l *link) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.draining {
+		s.drain(0)
+	}
+	if l.number == 0 {
+		s.notify(a.notices)
+	}
+}
+
+// await returns when s has ended: at once when its flows are better off with
+// another core, since this one is away for long.
+func (a *Acceptor) await(s *session) {
+	look := time.NewTimer(0)
+	defer look.Stop()
+	look.Stop()
+	for {
+		select {
+		case <-s.done:
+			return
+		case <-s.alone:
+			look.Reset(a.cfg.Grace / othersAfter)
+		case <-look.C:
+			up, since := s.carried()
+			switch {
+			case up:
+			case time.Since(since) >= a.cfg.Grace/othersAfter && a.othersTake(s):
+				s.fail(fmt.Errorf("%w: other cores take its flows", errLost), 0)
+			default:
+				look.Reset(min(time.Second, a.cfg.Grace/othersAfter))
+			}
+		}
+	}
+}
+
+// othersTake tells whether there is a core that is up, beside that of s.
+func (a *Acceptor) othersTake(s *session) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, other := range a.live {
+		if up, _ := other.carried(); up && other != s {
+			return true
+		}
+	}
+	return false
 }
 
 // bury notes that s has ended and calls no handler any more.
@@ -51,16 +130,25 @@ func (a *Acceptor) bury(s *session) {
 	if a.live[s.peer.Name] == s {
 		delete(a.live, s.peer.Name)
 	}
-	s.lostAt = time.Now()
+	s.lostAt = s.lastCarried()
 	a.lost = append(a.lost, s)
 	close(s.buried)
 	a.transfer(s, func(*Flow) *session { return nil })
+	if a.othersMay(s) {
+		a.transfer(s, a.choose)
+	}
+}
+
+// othersMay tells whether flows left in s may go to any core.
+func (a *Acceptor) othersMay(s *session) bool {
+	return time.Since(s.lostAt) >= a.cfg.Grace/othersAfter
 }
 
 // keep returns when the flows of s, which has ended, are in other sessions or
 // have ended themselves.
 func (a *Acceptor) keep(ctx context.Context, s *session) {
-	others, end := time.NewTimer(a.cfg.Grace/othersAfter), time.NewTimer(a.cfg.Grace)
+	since := time.Since(s.lostAt)
+	others, end := time.NewTimer(a.cfg.Grace/othersAfter-since), time.NewTimer(a.cfg.Grace-since)
 	defer others.Stop()
 	defer end.Stop()
 	for {
@@ -89,19 +177,25 @@ func (a *Acceptor) transfer(from *session, choose func(*Flow) *session) {
 	if !slices.Contains(a.lost, from) {
 		return
 	}
+	for _, l := range from.links {
+		a.empty(l, choose)
+	}
+	if from.count.Load() == 0 {
+		a.forget(from)
+		close(from.moved)
+	}
+}
+
+// empty is transfer for one link, which nobody reads any more.
+func (a *Acceptor) empty(from *link, choose func(*Flow) *session) {
 	from.mu.Lock()
 	defer from.mu.Unlock()
 	for _, f := range from.flows {
 		if to := choose(f); to != nil {
-			delete(from.flows, f.id) // nobody reads there any more
-			from.unblock(f)
-			to.open(f, true)
+			from.takeOut(f)
+			to.pick(true).open(f, true)
 			a.metrics.reopened.Inc()
 		}
-	}
-	if len(from.flows) == 0 {
-		a.forget(from)
-		close(from.moved)
 	}
 }
 
@@ -110,43 +204,42 @@ func (a *Acceptor) forget(s *session) {
 	a.lost = slices.DeleteFunc(a.lost, func(o *session) bool { return o == s })
 }
 
-// open tells the peer of f, which from now on is in s. Where f was in another
-// session, that one is locked: whoever uses f finds it in one or the other.
-func (s *session) open(f *Flow, reopened bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f.id, f.batch = s.opened.Add(1), s.batch
-	f.credit = int32(s.hello.Window)
-	f.used.Store(0)
-	f.owed.Store(0)
-	s.index.Lock()
-	s.flows[f.id] = f
-	s.index.Unlock()
-	f.session.Store(s)
-	if s.ended() {
-		return // it waits here, and is opened in the next one
+// open tells the peer of f, which from now on is on l. Where f was on another
+// link, that one is locked: whoever uses f finds it on one or the other.
+func (l *link) open(f *Flow, reopened bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f.id, f.batch = l.nextID(), l.batch
+	f.state &^= flowNarrow
+	if l.s.features&frame.FeatureNarrow != 0 && (l.s.wantsNarrow.Load() || l.s.budget.half()) {
+		f.state |= flowNarrow
+	}
+	l.putIn(f)
+	if l.ended() {
+		return // it waits here, and is opened in the next session
 	}
 	info := *f.info
 	info.Reopened = reopened
 	info.Silent = f.state&flowSilent != 0
-	s.data = frame.AppendOpen(s.data, f.id, &info)
-	s.work.Signal()
+	info.Narrow = f.state&flowNarrow != 0
+	l.data = frame.AppendOpen(l.data, f.id, &info)
+	l.work.Signal()
+}
+
+// nextID returns the id of the next flow of this link. l.mu is held.
+func (l *link) nextID() uint32 {
+	id := l.opened.Load() + uint32(len(l.s.links))
+	if l.opened.Load() == 0 && l.number > 0 {
+		id = l.number
+	}
+	l.opened.Store(id)
+	return id
 }
 
 // openQueue is how many times the queue that holds messages back a link may
 // have before it gets no new flows. An OPEN is small, and what comes after it
 // waits its turn.
 const openQueue = 4
-
-// load returns how busy s is compared to others, and whether it takes a new
-// flow of that service at all.
-func (s *session) load(service string) (float64, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := len(s.flows)
-	ok := !s.ended() && !s.draining && n < int(s.hello.MaxFlows) && len(s.data) < openQueue*s.queue && s.serves(service)
-	return float64(n+1) / float64(s.hello.Weight), ok
-}
 
 // newUUID returns a random UUID (RFC 9562 §5.4).
 func newUUID() (u [16]byte) {

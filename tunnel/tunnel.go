@@ -14,8 +14,12 @@
 //	core: Open(*Flow) Handler
 //	                 └─ session lost ▶ Closed(tunnel-lost)
 //
+// A session has several links, and each connection carries one of them. A
+// connection that breaks takes nothing along: within Grace another goes on
+// where it ended.
+//
 // Nothing waits per flow: an idle flow has no goroutine, no timer and no
-// buffer. A session has three goroutines; the one that reads calls handlers
+// buffer. A connection has three goroutines; the one that reads calls handlers
 // and waits for nobody.
 package tunnel
 
@@ -77,6 +81,9 @@ var (
 // Why sessions end, beside errors of the connection itself.
 var (
 	errDead     = errors.New("tunnel: peer is dead: nothing was heard")
+	errStalled  = errors.New("tunnel: peer is stalled: it lives, but acknowledges nothing")
+	errLost     = errors.New("tunnel: the session was lost")
+	errReset    = fmt.Errorf("%w: it cannot be resumed", errLost)
 	errLeft     = errors.New("tunnel: left")
 	errReplaced = errors.New("tunnel: replaced by a newer session of the same node")
 	errProtocol = errors.New("tunnel: peer broke the protocol")
@@ -108,6 +115,8 @@ type SessionStatus struct {
 	Up        bool
 	Since     time.Time // of the present state
 	Flows     int
+	Links     int           // connections the session should have
+	LinksUp   int           // and has
 	RTT       time.Duration // of the newest PING, 0 before
 	Draining  bool          // the peer wants no new flows
 	LastError string        // why there is no session, or why the one before ended
@@ -117,7 +126,10 @@ type SessionStatus struct {
 // tunables are what both ends may set, with their defaults filled in.
 type tunables struct {
 	pingEvery, deadAfter, stuckAfter, helloWithin time.Duration
-	window, maxFlows, openRate, queue             int
+	grace                                         time.Duration
+	window, maxFlows, openRate, queue, budget     int
+	minor                                         uint16
+	features                                      uint64
 	log                                           *slog.Logger
 	build                                         string
 }
@@ -131,7 +143,7 @@ const (
 	defaultStuckAfter = 30 * time.Second
 	// helloWithin bounds the time a peer may take to say HELLO.
 	helloWithin = 5 * time.Second
-	// defaultGrace is how long clients are kept without a session.
+	// defaultGrace is how long clients are kept without a connection.
 	defaultGrace = 15 * time.Second
 	// defaultWindow holds the longest message.
 	defaultWindow = 64 << 10
@@ -142,6 +154,9 @@ const (
 	// defaultQueue is a tenth of a second at 80 Mbit/s: beyond it, queueing
 	// helps nobody.
 	defaultQueue = 1 << 20
+	// linksWithBBR are enough where one lost packet does not halve the rate;
+	// otherwise linksWithout share the loss between them.
+	linksWithBBR, linksWithout, maxLinks = 2, 4, 8
 )
 
 func or[T comparable](v, otherwise T) T {
@@ -157,7 +172,10 @@ func (t tunables) withDefaults() tunables {
 	t.deadAfter = or(t.deadAfter, defaultDeadAfter)
 	t.stuckAfter = or(t.stuckAfter, defaultStuckAfter)
 	t.helloWithin = helloWithin
-	t.window = min(max(or(t.window, defaultWindow), frame.MinWindow), frame.MaxWindow)
+	t.grace = or(t.grace, defaultGrace)
+	t.window = min(max(or(t.window, defaultWindow), frame.MinWindow), frame.MaxWindow) / share * share
+	t.budget = or(t.budget, defaultBudget)
+	t.minor, t.features = or(t.minor, maxMinor), features
 	t.maxFlows = or(t.maxFlows, defaultMaxFlows)
 	t.openRate = or(t.openRate, defaultOpenRate)
 	t.queue = defaultQueue

@@ -48,12 +48,13 @@ const (
 	GoAwayReplaced GoAwayCode = 3 // a newer session of the same node took over
 	GoAwayVersion  GoAwayCode = 4 // no common minor version
 	GoAwayIdentity GoAwayCode = 5 // HELLO's name or role is not the certificate's
-	GoAwayDead     GoAwayCode = 6 // nothing was heard for too long
+	GoAwayDead     GoAwayCode = 6 // nothing was heard for too long, or nothing moved
+	GoAwayReset    GoAwayCode = 7 // the session cannot go on; begin a new one
 )
 
 var goAwayNames = [...]string{
 	GoAwayLeaving: "leaving", GoAwayProtocol: "protocol", GoAwayReplaced: "replaced",
-	GoAwayVersion: "version", GoAwayIdentity: "identity", GoAwayDead: "dead",
+	GoAwayVersion: "version", GoAwayIdentity: "identity", GoAwayDead: "dead", GoAwayReset: "reset",
 }
 
 // String returns the code's name, "leaving" for instance.

@@ -55,6 +55,7 @@ const (
 	TypeDgram  Type = 0x46 // best effort bytes; needs FeatureDgram
 
 	TypeNotice Type = 0xc1 // notes of an edge to whoever operates the core
+	TypeNarrow Type = 0xc2 // u8: whether new flows get a quarter of the window; needs FeatureNarrow
 )
 
 // Skippable tells whether a receiver that does not know t ignores the frame.
@@ -89,7 +90,7 @@ func ruleOf(t Type) (rule, bool) {
 	case TypeHello:
 		return rule{name: "HELLO", min: 1, max: MaxHello, session: true}, true
 	case TypeAck:
-		return rule{name: "ACK", min: 8, max: 8, session: true, reserved: true}, true
+		return rule{name: "ACK", min: 8, max: 8, session: true}, true
 	case TypePing:
 		return rule{name: "PING", min: 8, max: 8, session: true}, true
 	case TypePong:
@@ -100,6 +101,8 @@ func ruleOf(t Type) (rule, bool) {
 		return rule{name: "GOAWAY", min: 2, max: 2 + MaxText, session: true}, true
 	case TypeNotice:
 		return rule{name: "NOTICE", max: MaxNotices * (1 + MaxText), session: true}, true
+	case TypeNarrow:
+		return rule{name: "NARROW", min: 1, max: 1, session: true}, true
 	case TypeDgram:
 		return rule{name: "DGRAM", min: 1, max: MaxPayload, reserved: true}, true
 	}

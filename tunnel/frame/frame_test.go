@@ -20,7 +20,7 @@ func hello() frame.Hello {
 	return frame.Hello{
 		MinMinor: 1, MaxMinor: 3, Features: frame.FeatureResume, Role: frame.RoleCore, Node: "core1", Boot: 7,
 		Link: 1, Links: 2, Session: 8, RxOffset: 9, Window: 65536, MaxFrame: 65536, MaxFlows: 100,
-		Services: []string{"sip", "xmpp"}, Weight: 5, Draining: true, Build: "v1",
+		Services: []string{"sip", "xmpp"}, Weight: 5, Draining: true, Build: "v1", Resume: true,
 	}
 }
 
@@ -29,7 +29,7 @@ func info() frame.Info {
 		UUID: [16]byte{1, 2, 3}, Service: "sip", Transport: "wss",
 		Remote: netip.MustParseAddrPort("192.0.2.7:5061"), Public: "edge.example.com:443",
 		SNI: "edge.example.com", Host: "edge.example.com:443", Path: "/ws?x=1", Origin: "https://a.example",
-		Subprotocol: "sip", TLSVersion: 0x303, FlowTimer: 2 * time.Minute, Since: time.UnixMilli(1_700_000_000_000), Reopened: true, Silent: true,
+		Subprotocol: "sip", TLSVersion: 0x303, FlowTimer: 2 * time.Minute, Since: time.UnixMilli(1_700_000_000_000), Reopened: true, Silent: true, Narrow: true,
 	}
 }
 
@@ -180,7 +180,9 @@ func TestHeaderRefusesWhatNoFrameMayClaim(t *testing.T) {
 		"notice too long":          {2049, frame.TypeNotice, 0, false},
 		"no notice any more":       {0, frame.TypeNotice, 0, true},
 		"skippable but long":       {65537, 0xff, 0, false},
-		"resume not agreed on":     {8, frame.TypeAck, 0, false},
+		"ack":                      {8, frame.TypeAck, 0, true},
+		"ack of a flow":            {8, frame.TypeAck, 1, false},
+		"datagram not agreed on":   {8, frame.TypeDgram, 1, false},
 		"pieces not agreed on":     {8, frame.TypePart, 1, false},
 	} {
 		_, err := frame.ParseHeader(frame.AppendHeader(nil, c.typ, c.flow, c.n))

@@ -29,9 +29,10 @@ func (r Role) String() string {
 
 // Feature bits. A frame that needs one is sent only when both HELLOs set it.
 const (
-	FeatureResume uint64 = 1 << 0 // a new carrier goes on where the old one broke
+	FeatureResume uint64 = 1 << 0 // several links; a new carrier goes on where the old one broke
 	FeatureParts  uint64 = 1 << 1 // messages may come in pieces
 	FeatureDgram  uint64 = 1 << 2 // best effort datagrams
+	FeatureNarrow uint64 = 1 << 3 // flows with a quarter of the window
 )
 
 // Bounds of what a HELLO may claim, and limits of its strings in bytes.
@@ -66,6 +67,7 @@ type Hello struct {
 	Weight   uint16   // share of new flows among several cores, at least 1
 	Draining bool     // no new flows, please
 	Build    string   // for people
+	Resume   bool     // Session goes on, or gets one more link; the receiver must know it
 }
 
 const (
@@ -84,6 +86,7 @@ const (
 	tagWeight   = 13
 	tagDraining = 14
 	tagBuild    = 15
+	tagResume   = 16
 )
 
 // AppendHello appends the frame of h. It fails when h breaks the limits a
@@ -112,6 +115,9 @@ func AppendHello(b []byte, h Hello) ([]byte, error) {
 		p = appendUint(p, tagDraining, 1, 1)
 	}
 	p = appendString(p, tagBuild, h.Build)
+	if h.Resume {
+		p = appendUint(p, tagResume, 1, 1)
+	}
 	return Append(b, TypeHello, 0, p), nil
 }
 
@@ -182,6 +188,8 @@ func (h *Hello) set(tag byte, value []byte) error {
 		h.Weight = uint16(v)
 	case tagDraining:
 		h.Draining = v != 0
+	case tagResume:
+		h.Resume = v != 0
 	}
 	return nil
 }
@@ -231,6 +239,8 @@ func helloNumber(tag byte) (string, int) {
 		return "weight", 2
 	case tagDraining:
 		return "draining", 1
+	case tagResume:
+		return "resume", 1
 	}
 	return "", 0
 }
@@ -257,6 +267,7 @@ func (h *Hello) check() error {
 	bad(h.Window < MinWindow || h.Window > MaxWindow, "window of %d bytes, want %d to %d", h.Window, MinWindow, MaxWindow)
 	bad(h.MaxFrame < minMaxFrame, "largest frame of %d bytes, want at least %d", h.MaxFrame, minMaxFrame)
 	bad(h.Weight == 0, "weight 0")
+	bad(h.Resume && h.Features&FeatureResume == 0, "resume without the feature")
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("HELLO: %w", err)
 	}

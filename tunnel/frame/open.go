@@ -27,6 +27,7 @@ type Info struct {
 	Since    time.Time // when the client connected, to the millisecond
 	Reopened bool      // the flow lived before this session
 	Silent   bool      // its client's keep-alives are not heard at present
+	Narrow   bool      // it has a quarter of the windows; set by the tunnel, whatever Open is told
 }
 
 const (
@@ -47,6 +48,7 @@ const (
 
 	flagReopened = 1
 	flagSilent   = 2
+	flagNarrow   = 4
 
 	// maxSince is the end of the year 9999, beyond which time.Time has no
 	// JSON form.
@@ -126,6 +128,9 @@ func AppendOpen(b []byte, flow uint32, i *Info) []byte {
 	if i.Silent {
 		flags |= flagSilent
 	}
+	if i.Narrow {
+		flags |= flagNarrow
+	}
 	if flags != 0 {
 		b = appendUint(b, tagFlags, 1, flags)
 	}
@@ -192,7 +197,7 @@ func (i *Info) set(tag byte, value []byte, share func([]byte) string) error {
 		i.FlowTimer = time.Duration(v) * time.Second
 	case tagFlags:
 		v, err = parseUint("flags", value, 1)
-		i.Reopened, i.Silent = v&flagReopened != 0, v&flagSilent != 0
+		i.Reopened, i.Silent, i.Narrow = v&flagReopened != 0, v&flagSilent != 0, v&flagNarrow != 0
 	}
 	return err
 }
