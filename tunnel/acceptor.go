@@ -53,6 +53,7 @@ type Acceptor struct {
 	names    names
 	draining bool
 	notices  []string
+	noticed  bool // there were notices once
 }
 
 const (
@@ -304,7 +305,7 @@ func (a *Acceptor) SetNotices(notes []string) {
 	if slices.Equal(notes, a.notices) {
 		return
 	}
-	a.notices = notes
+	a.notices, a.noticed = notes, true
 	for _, s := range a.live {
 		s.notify(notes)
 	}

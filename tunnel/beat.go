@@ -24,7 +24,7 @@ const (
 // so that a PONG queued behind data never condemns a slow link.
 func (l *link) beat(c *carrier) {
 	asked := -pingAnyway * l.s.pingEvery // when the last PING was sent
-	stalled, again := false, c.resumed
+	stalled, again := false, c.resumed && l.toldNarrow
 	wide := true
 	var slow watch
 	timer := time.NewTimer(0)
@@ -84,6 +84,8 @@ func (l *link) progress(c *carrier, said bool) bool {
 	if l.s.resumes() && l.ring.acked < l.ring.end {
 		age = time.Since(l.moving)
 	}
+	l.ring.shrink(l.looked)
+	l.looked = l.ring.end
 	l.mu.Unlock()
 	l.s.metrics.unacked.set(l, age)
 	switch {
@@ -121,6 +123,7 @@ func (l *link) stuck() []*Flow {
 func (l *link) widen(wide, again bool) bool {
 	want := !l.s.budget.half()
 	if (want != wide || again) && l.s.features&frame.FeatureNarrow != 0 {
+		l.toldNarrow = true
 		narrow := byte(1)
 		if want {
 			narrow = 0

@@ -27,6 +27,8 @@ type link struct {
 	asked  uint64 // rx when an ACK was last asked for
 	names  names
 
+	toldNarrow bool // NARROW was said once; owned by beat
+
 	// rx is how many sequenced bytes of the peer were handled. It grows on the
 	// reader.
 	rx atomic.Uint64
@@ -58,6 +60,7 @@ type link struct {
 	taken   []byte // the batch of data that is on its way into the ring…
 	into    int    // …and how much of it is there
 	ring    ring
+	looked  uint64    // the ring's end when beat last looked
 	moving  time.Time // when the peer last acknowledged something it had not, or had nothing to
 	acked   uint64    // rx as last told
 	ackNow  bool

@@ -235,22 +235,24 @@ func (l *link) onClose(_ *carrier, id uint32, p []byte) error {
 	return nil
 }
 
-// onAck forgets what the peer has handled. Whether data waited for that, the
-// writer knows.
+// onAck forgets what the peer has handled, and lets the writer go on if it
+// waited for that.
 func (l *link) onAck(_ *carrier, _ uint32, p []byte) error {
 	if !l.s.resumes() {
 		return fmt.Errorf("%w: ACK was not agreed on", errProtocol)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	before := l.ring.acked
+	before, full := l.ring.acked, l.ring.held() >= softRing
 	if err := l.ring.ack(binary.BigEndian.Uint64(p)); err != nil {
 		return err
 	}
 	if l.ring.acked > before {
 		l.moving = time.Now()
 	}
-	l.work.Signal()
+	if full {
+		l.work.Signal()
+	}
 	return nil
 }
 

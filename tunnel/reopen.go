@@ -81,7 +81,7 @@ func (a *Acceptor) repeat(s *session, l *link) {
 	if a.draining {
 		s.drain(0)
 	}
-	if l.number == 0 {
+	if l.number == 0 && a.noticed {
 		s.notify(a.notices)
 	}
 }

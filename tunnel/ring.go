@@ -22,7 +22,7 @@ type ring struct {
 
 const (
 	minRing = 16 << 10
-	// keptRing is the largest buffer kept while nothing is in it.
+	// keptRing is the largest buffer kept while nothing happens.
 	keptRing = 256 << 10
 )
 
@@ -122,7 +122,11 @@ func (r *ring) ack(to uint64) error {
 // drop forgets what is acknowledged and not being written.
 func (r *ring) drop() {
 	r.base = max(r.base, min(r.acked, r.busy))
-	if r.base == r.end && len(r.buf) > keptRing {
+}
+
+// shrink gives a large buffer back that is empty, and was when end was last.
+func (r *ring) shrink(last uint64) {
+	if r.base == r.end && r.end == last && len(r.buf) > keptRing {
 		r.buf = nil
 	}
 }

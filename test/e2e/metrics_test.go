@@ -73,7 +73,7 @@ func TestB24TheMetricsOfTheCoreAndTheEdge(t *testing.T) {
 # TYPE sallyport_edge_flows gauge
 sallyport_edge_flows{transport="tls"} %TLS
 sallyport_edge_flows{transport="wss"} %WSS
-# HELP sallyport_tunnel_sessions Sessions that are up.
+# HELP sallyport_tunnel_sessions Sessions, those that wait for a connection included.
 # TYPE sallyport_tunnel_sessions gauge
 sallyport_tunnel_sessions{role="edge"} 1
 `
