@@ -296,7 +296,10 @@ func (l *leg) recover(ctx context.Context, f *fork, old *peer) (*peer, outcome) 
 // that takes over, if one does, else how the branch ended.
 func (l *leg) deliver(ctx context.Context, f *fork, to *peer) (*peer, outcome) {
 	req, ok := l.p.toClient(l, to)
-	if !ok {
+	switch {
+	case !ok && to.isGone(): // since it was chosen
+		return nil, outcome{reason: lostFlow}
+	case !ok:
 		return nil, outcome{status: 480}
 	}
 	l.p.lineup.wait(ctx, l.place)

@@ -20,9 +20,18 @@ type pusher struct {
 	connect time.Duration   // before a push leaves
 	delay   time.Duration   // from then to the provider's answer
 	onCall  func(push.Call) // when a push left
+	onCan   func()          // when it is asked whether one can be sent
 }
 
-func (p *pusher) CanCall(ts []push.Token) bool { return alive(ts, "voip") }
+func (p *pusher) CanCall(ts []push.Token) bool {
+	p.mu.Lock()
+	onCan := p.onCan
+	p.mu.Unlock()
+	if onCan != nil {
+		onCan()
+	}
+	return alive(ts, "voip")
+}
 func (p *pusher) CanNote(ts []push.Token) bool { return alive(ts, "voip") || alive(ts, "alert") }
 
 func alive(ts []push.Token, kind string) bool {

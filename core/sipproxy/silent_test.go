@@ -1,8 +1,11 @@
 package sipproxy
 
 import (
+	"sync"
 	"testing"
 	"time"
+
+	"sallyport/tunnel"
 )
 
 // A phone is silent when its flow may be dead: B20, and the row "silent" of
@@ -47,6 +50,35 @@ func TestClientStateCountsOnAnyRequestAndIsTakenBack(t *testing.T) {
 		c.ends(486)
 		w.pushed(1)
 	})
+}
+
+// The phone hangs up a call and its network at once, and is called again: its
+// flow ends after the core has looked and before the INVITE is made for it.
+func TestAFlowThatEndsRightAfterTheLookIsWaitedForLikeOneThatEndedBefore(t *testing.T) {
+	for _, foreground := range []bool{true, false} { // whether a push is out beside the INVITE
+		inTown(t, func(t *testing.T, w *town) {
+			w.proxy.cfg.PushInForeground = foreground
+			ph := w.phone("alice", "tls").awake()
+			var once sync.Once
+			w.pushes.onCan = func() {
+				once.Do(func() {
+					for _, f := range w.proxy.flows.All() {
+						w.proxy.Closed(f, tunnel.CloseReset, "")
+						f.Close(tunnel.CloseReset, "")
+					}
+				})
+			}
+			c := w.calls("call-1")
+			w.pushed(1)
+			fresh := *ph
+			fresh.wakes()
+			inv := fresh.rings("call-1")
+			c.hears("SIP/2.0 180")
+			fresh.answers(inv)
+			c.answered(&fresh)
+			w.pushed(1)
+		})
+	}
 }
 
 func TestClientStateDoesNotReachThePBX(t *testing.T) {
