@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,15 +38,48 @@ func TestCrowd(t *testing.T) {
 		t.Fatal(err)
 	}
 	join := map[string]func(string) (net.Conn, error){"tls": joinTLS, "wss": joinWSS}[spec[0]]
-	for i := range n {
+	all := make([]net.Conn, n)
+	for i := range all {
 		c, err := join(spec[2])
 		if err != nil {
 			t.Fatalf("client %d: %v", i, err)
 		}
 		defer c.Close()
+		all[i] = c
 	}
 	fmt.Println("in")
-	_, _ = io.Copy(io.Discard, os.Stdin) // until the benchmark is over
+	orders := bufio.NewScanner(os.Stdin) // until the benchmark is over
+	for orders.Scan() {
+		rounds, err := strconv.Atoi(orders.Text())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var talking sync.WaitGroup
+		for _, c := range all {
+			talking.Go(func() { talk(t, c, spec[0], rounds) })
+		}
+		talking.Wait()
+		fmt.Println("done")
+	}
+}
+
+// talk sends messages and waits for the answer to each.
+func talk(t *testing.T, c net.Conn, kind string, rounds int) {
+	message, answer := []byte(register), make([]byte, len(ok))
+	if kind == "wss" { // masked with zeros
+		head := []byte{0x82, 0x80 | 126, byte(len(message) >> 8), byte(len(message)), 0, 0, 0, 0}
+		message, answer = append(head, message...), make([]byte, 2+len(ok))
+	}
+	for range rounds {
+		if _, err := c.Write(message); err != nil {
+			t.Error(err)
+			return
+		}
+		if _, err := io.ReadFull(c, answer); err != nil {
+			t.Error(err)
+			return
+		}
+	}
 }
 
 // joinTLS connects, sends one message and waits for its answer.
@@ -96,40 +130,100 @@ func BenchmarkIdleFlow(b *testing.B) {
 
 func benchmarkIdle(b *testing.B, kind string, n int) {
 	server, heard := serveLoopback(b)
-	addr := server.Addr(map[string]string{"tls": "sips", "wss": "https"}[kind]).String()
 	for b.Loop() {
 		before := memory()
-		crowd := exec.Command(os.Args[0], "-test.run=^TestCrowd$")
-		crowd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d %s", crowdEnv, kind, n, addr))
-		crowd.Stderr = os.Stderr
-		in, _ := crowd.StdinPipe()
-		out, _ := crowd.StdoutPipe()
-		if err := crowd.Start(); err != nil {
-			b.Fatal(err)
-		}
-		if line, _ := bufio.NewReader(out).ReadString('\n'); line != "in\n" {
-			b.Fatalf("the crowd said %q", line)
-		}
+		crowd := gatherCrowd(b, server, kind, n)
 		after := memory()
 		b.ReportMetric(float64(after.heap-before.heap)/float64(n), "heap-B/flow")
 		b.ReportMetric(float64(after.stack-before.stack)/float64(n), "stack-B/flow")
 		b.ReportMetric(float64(after.goroutines-before.goroutines)/float64(n), "goroutines/flow")
-		_ = in.Close()
-		_ = crowd.Wait()
+		b.ReportMetric(float64(after.resident-before.resident)/float64(n), "PSS-B/flow")
+		crowd.leave()
 		for range 2 * n { // a message and a close of each
 			<-heard
 		}
 	}
 }
 
-type memoryUse struct{ heap, stack, goroutines int }
+// BenchmarkMessages tells the CPU of a message from a client to the core and
+// of a short answer: edge and the test's core together, in user and kernel.
+func BenchmarkMessages(b *testing.B) {
+	for _, kind := range []string{"tls", "wss"} {
+		b.Run(kind, func(b *testing.B) {
+			const n = 50
+			server, heard := serveLoopback(b)
+			over := make(chan struct{})
+			defer close(over)
+			go func() {
+				for {
+					select {
+					case <-heard:
+					case <-over:
+						return
+					}
+				}
+			}()
+			crowd := gatherCrowd(b, server, kind, n)
+			defer crowd.leave()
+			before := processorTime(b)
+			b.ResetTimer()
+			crowd.talk(b.N/n + 1)
+			b.StopTimer()
+			per10k := (processorTime(b) - before).Seconds() / float64((b.N/n+1)*n) * 10_000
+			b.ReportMetric(per10k, "cpu-s/10k")
+		})
+	}
+}
+
+// crowd is the process of TestCrowd.
+type crowd struct {
+	b   *testing.B
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+func gatherCrowd(b *testing.B, server *edge.Server, kind string, n int) *crowd {
+	b.Helper()
+	addr := server.Addr(map[string]string{"tls": "sips", "wss": "https"}[kind]).String()
+	c := &crowd{b: b, cmd: exec.Command(os.Args[0], "-test.run=^TestCrowd$")}
+	c.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d %s", crowdEnv, kind, n, addr))
+	c.cmd.Stderr = os.Stderr
+	c.in, _ = c.cmd.StdinPipe()
+	out, _ := c.cmd.StdoutPipe()
+	c.out = bufio.NewReader(out)
+	if err := c.cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	c.expect("in")
+	return c
+}
+
+func (c *crowd) expect(want string) {
+	c.b.Helper()
+	if line, _ := c.out.ReadString('\n'); line != want+"\n" {
+		c.b.Fatalf("the crowd said %q", line)
+	}
+}
+
+func (c *crowd) talk(rounds int) {
+	_, _ = fmt.Fprintln(c.in, rounds)
+	c.expect("done")
+}
+
+func (c *crowd) leave() {
+	_ = c.in.Close()
+	_ = c.cmd.Wait()
+}
+
+type memoryUse struct{ heap, stack, goroutines, resident int }
 
 func memory() memoryUse {
 	debug.FreeOSMemory()
 	debug.FreeOSMemory()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return memoryUse{int(m.HeapAlloc), int(m.StackInuse), runtime.NumGoroutine()}
+	return memoryUse{int(m.HeapAlloc), int(m.StackInuse), runtime.NumGoroutine(), resident()}
 }
 
 // serveLoopback runs an edge and a core on real sockets.

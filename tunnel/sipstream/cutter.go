@@ -76,6 +76,7 @@ func (k Kind) String() string {
 type Cutter struct {
 	limits Limits
 	buf    []byte // what was fed and not yet returned
+	lent   bool   // buf is the caller's
 	from   int    // start of what is not yet returned
 	line   int    // start of the line being looked at, counted from from
 	seek   int    // where to go on looking for its end, counted from from
@@ -95,9 +96,15 @@ func New(l Limits) *Cutter {
 	return &Cutter{limits: l}
 }
 
-// Feed appends p, which it copies. Call Next until it says NeedMore before
-// feeding again: the limits are checked there.
+// Feed appends p, which it may keep until Next says NeedMore: what is whole is
+// returned where it lies, and only the rest is copied. Call Next until it says
+// so before feeding again: the limits are checked there.
 func (c *Cutter) Feed(p []byte) {
+	if c.Buffered() == 0 {
+		c.buf, c.from, c.lent = p, 0, true
+		return
+	}
+	c.keep()
 	if c.from > 0 {
 		// What Next returned is given up now; the rest moves to the front.
 		c.buf = c.buf[:copy(c.buf, c.buf[c.from:])]
@@ -110,7 +117,8 @@ func (c *Cutter) Feed(p []byte) {
 func (c *Cutter) Buffered() int { return len(c.buf) - c.from }
 
 // Next returns what comes first: a message, a keep-alive, or NeedMore. The
-// message is valid until the next Feed. An error is final.
+// message is valid until the next Feed and as long as what was fed last is not
+// written to. An error is final.
 func (c *Cutter) Next() ([]byte, Kind, error) {
 	if c.err != nil {
 		return nil, NeedMore, c.err
@@ -127,15 +135,23 @@ func (c *Cutter) Next() ([]byte, Kind, error) {
 		}
 	}
 	if c.total == 0 || c.Buffered() < c.total {
-		if c.Buffered() == 0 {
-			c.buf, c.from = nil, 0
-		}
+		c.keep()
 		return nil, NeedMore, nil
 	}
 	msg := c.buf[c.from : c.from+c.total : c.from+c.total]
 	c.from += c.total
 	c.line, c.seek, c.total, c.half = 0, 0, 0, false
 	return msg, Message, nil
+}
+
+// keep holds on to what was not returned, in a buffer of its own.
+func (c *Cutter) keep() {
+	switch {
+	case c.Buffered() == 0:
+		c.buf, c.from, c.lent = nil, 0, false
+	case c.lent:
+		c.buf, c.from, c.lent = append([]byte(nil), c.buf[c.from:]...), 0, false
+	}
 }
 
 // keepAlive takes CRLFs off the front, where only whole messages came before.

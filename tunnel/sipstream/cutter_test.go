@@ -164,6 +164,53 @@ func TestIdleCutterHoldsNoBuffer(t *testing.T) {
 	}
 }
 
+func TestWholeMessagesAreNotCopied(t *testing.T) {
+	c := sipstream.New(sipstream.Limits{})
+	in := []byte(options + options)
+	if n := testing.AllocsPerRun(100, func() {
+		c.Feed(in)
+		for {
+			msg, kind, err := c.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if kind == sipstream.NeedMore {
+				return
+			}
+			if len(msg) != len(options) {
+				t.Fatalf("message %q", msg)
+			}
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestWhatIsNotWholeOutlivesTheBufferItCameIn(t *testing.T) {
+	c := sipstream.New(sipstream.Limits{})
+	var out []string
+	buf := make([]byte, 7)
+	for rest := options + options; rest != ""; {
+		n := copy(buf, rest)
+		rest = rest[n:]
+		c.Feed(buf[:n])
+		for {
+			msg, kind, err := c.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if kind == sipstream.NeedMore {
+				break
+			}
+			out = append(out, string(msg))
+		}
+		clear(buf)
+	}
+	if fmt.Sprint(out) != fmt.Sprint([]string{options, options}) {
+		t.Errorf("got %q", out)
+	}
+}
+
 // FuzzCutter: whatever comes, in whatever pieces, the result is the same, the
 // bytes add up, and no message exceeds the limits.
 func FuzzCutter(f *testing.F) {
