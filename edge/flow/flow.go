@@ -135,11 +135,15 @@ func (f *Flow) wakeWriter() {
 	}
 	f.writing = true
 	f.table.running.Add(1)
-	go f.write()
+	f.conn.Go((*writer)(f))
 }
 
-// write sends what waits and ends when nothing does.
-func (f *Flow) write() {
+// writer is the side of a flow that writes to its client.
+type writer Flow
+
+// Run sends what waits and ends when nothing does.
+func (w *writer) Run() {
+	f := (*Flow)(w)
 	defer f.table.running.Done()
 	for {
 		p, pong, more := f.next()

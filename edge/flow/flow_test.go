@@ -52,6 +52,8 @@ func (l *line) Write(p []byte) error {
 	}
 }
 
+func (l *line) Go(t transport.Task) { go t.Run() }
+
 func (l *line) Pong() error { return l.Write([]byte("pong")) }
 
 func (l *line) Ping(ctx context.Context) error {

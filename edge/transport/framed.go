@@ -248,6 +248,9 @@ func (f *framed) Ping(ctx context.Context) error {
 	}
 }
 
+// Go has t done.
+func (f *framed) Go(t Task) { start(f.conn, t) }
+
 // Close sends a close frame and returns: the connection ends when the client
 // has answered, or in 5 s. Where there is no hope it ends at once.
 func (f *framed) Close(r Reason) {

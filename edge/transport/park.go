@@ -32,6 +32,15 @@ func (t *Transport) begin(c net.Conn, r reader) {
 	go func() { r.over(r.read(true)) }()
 }
 
+// start has a task done for the connection c.
+func start(c net.Conn, t Task) {
+	if p := pool(c); p != nil {
+		p.hand(t)
+		return
+	}
+	go t.Run()
+}
+
 // bottom is the socket below TLS.
 func bottom(c net.Conn) net.Conn {
 	if below, ok := c.(interface{ NetConn() net.Conn }); ok {

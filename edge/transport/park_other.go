@@ -13,3 +13,5 @@ func (t *Transport) paced(c net.Conn) net.Conn { return &paced{Conn: c, timeout:
 func (*Transport) park(net.Conn, reader) bool  { return false }
 
 func parkable(net.Conn) bool { return false }
+
+func pool(net.Conn) interface{ hand(Task) } { return nil }

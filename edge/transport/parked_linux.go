@@ -87,8 +87,8 @@ func (t *Transport) park(c net.Conn, r reader) bool {
 	return true
 }
 
-// serve reads until there is nothing left, and parks, or until the end.
-func (s *parked) serve() {
+// Run reads until there is nothing left, and parks, or until the end.
+func (s *parked) Run() {
 	for {
 		s.dry = false
 		err := s.reader.read(false)
@@ -137,6 +137,14 @@ func (s *parked) rest() bool {
 }
 
 func (s *parked) begun() bool { return s.state.Load()&begun != 0 }
+
+// pool has workers for c's tasks; nil where it has none.
+func pool(c net.Conn) interface{ hand(Task) } {
+	if s, ok := bottom(c).(*parked); ok && s.begun() {
+		return s.poller
+	}
+	return nil
+}
 
 // wake has the socket looked at, whatever it waits for.
 func (s *parked) wake() {

@@ -119,7 +119,7 @@ func TestIdleFlowsHoldNoGoroutine(t *testing.T) {
 func TestFlowsThatWaitForCreditHoldNobodyElse(t *testing.T) {
 	h := newHouse(t, transport.Config{})
 	var stuck []*ear
-	for i := range 2 * transport.MaxWaiting {
+	for i := range 3 * transport.MaxWaiting / 2 {
 		e := newEar()
 		e.hold = make(chan struct{})
 		c, _ := h.let(e)

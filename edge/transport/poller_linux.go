@@ -39,7 +39,7 @@ type poller struct {
 	lot   *lot
 	epoll *os.File
 	raw   syscall.RawConn
-	work  chan *parked  // to a worker that waits
+	work  chan Task     // to a worker that waits
 	over  chan struct{} // closed when the last socket left
 	idle  atomic.Int32  // workers that wait
 
@@ -63,7 +63,7 @@ const (
 	// the last.
 	lastWords = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
 	// maxWaiting workers are kept for what comes next, with their stacks.
-	maxWaiting = 32
+	maxWaiting = 64
 )
 
 func newPoller(l *lot) (*poller, error) {
@@ -75,7 +75,7 @@ func newPoller(l *lot) (*poller, error) {
 		_ = unix.Close(fd)
 		return nil, os.NewSyscallError("setnonblock", err)
 	}
-	p := &poller{lot: l, epoll: os.NewFile(uintptr(fd), "epoll"), work: make(chan *parked), over: make(chan struct{})}
+	p := &poller{lot: l, epoll: os.NewFile(uintptr(fd), "epoll"), work: make(chan Task), over: make(chan struct{})}
 	if p.raw, err = p.epoll.SyscallConn(); err != nil {
 		_ = p.epoll.Close()
 		return nil, err
@@ -190,26 +190,26 @@ func (p *poller) look(events []unix.EpollEvent, ready []*parked) []*parked {
 	return ready
 }
 
-// hand gives s to a worker that waits, or to a new one: a worker may be held
-// up by its socket's receiver for as long as that likes.
-func (p *poller) hand(s *parked) {
+// hand gives t to a worker that waits, or to a new one: a worker may be held
+// up by its task for as long as that likes.
+func (p *poller) hand(t Task) {
 	select {
-	case p.work <- s:
+	case p.work <- t:
 	default:
-		go p.serve(s)
+		go p.serve(t)
 	}
 }
 
-// serve reads sockets, one after another, while there are some.
-func (p *poller) serve(s *parked) {
+// serve does one task after another while there are some.
+func (p *poller) serve(t Task) {
 	for {
-		s.serve()
+		t.Run()
 		if p.idle.Add(1) > maxWaiting {
 			p.idle.Add(-1)
 			return
 		}
 		select {
-		case s = <-p.work:
+		case t = <-p.work:
 			p.idle.Add(-1)
 		case <-p.over:
 			return

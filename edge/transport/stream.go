@@ -133,6 +133,9 @@ func (s *stream) Pong() error { return s.Write(crlf) }
 // Ping fails: a server has no question to ask on a SIP stream.
 func (s *stream) Ping(context.Context) error { return ErrNoPing }
 
+// Go has t done.
+func (s *stream) Go(t Task) { start(s.conn, t) }
+
 // Close says goodbye in TLS, where there is hope, and closes the socket.
 func (s *stream) Close(r Reason) {
 	s.closing.Do(func() {

@@ -30,12 +30,18 @@ type Conn interface {
 	// Ping asks the client for a sign of life and waits for it until ctx ends.
 	// It fails with ErrNoPing where the protocol has no such question.
 	Ping(ctx context.Context) error
+	// Go has t.Run called on another goroutine: one that is kept for such
+	// tasks, and has its stack, where there are any.
+	Go(t Task)
 	// Close ends the connection, with a goodbye that says why where the
 	// protocol has one and it may be heard. It returns within 10 s, and the
 	// Receiver hears of the end as of any other within another 10. Later calls
 	// do nothing.
 	Close(r Reason)
 }
+
+// Task is something to be done.
+type Task interface{ Run() }
 
 // Receiver takes what a client sends. It is called by one goroutine at a time.
 type Receiver interface {

@@ -140,6 +140,9 @@ func (w *webSocket) Pong() error { return w.Write(crlf) }
 // Ping sends a ping frame and waits for the pong.
 func (w *webSocket) Ping(ctx context.Context) error { return w.ws.Ping(ctx) }
 
+// Go has t done.
+func (w *webSocket) Go(t Task) { go t.Run() }
+
 // Close sends a close frame and waits for the answer, 5 s each; where there is
 // no hope it just closes.
 func (w *webSocket) Close(r Reason) {
