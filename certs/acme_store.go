@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -20,29 +21,23 @@ import (
 // own, so that a certificate of one for trials is not taken for a real one.
 type store struct{ dir string }
 
-// openStore makes the directory and checks that nobody else can read it.
-func openStore(dir, directory string) (store, error) {
+// storeAt is where an authority's store is below dir.
+func storeAt(dir, directory string) store {
 	host := directory
 	if u, err := url.Parse(directory); err == nil && u.Host != "" {
 		host = u.Host
 	}
-	s := store{filepath.Join(dir, strings.ReplaceAll(host, ":", "_"))}
+	return store{filepath.Join(dir, strings.ReplaceAll(host, ":", "_"))}
+}
+
+// openStore makes the directory and checks that nobody else can read it.
+func openStore(dir, directory string) (store, error) {
+	s := storeAt(dir, directory)
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return s, fmt.Errorf("%w: make it, and give it to the user that the edge runs as", err)
 	}
-	for _, path := range []string{dir, s.dir} {
-		if err := secret(path, "chmod 700"); err != nil {
-			return s, err
-		}
-	}
-	files, err := os.ReadDir(s.dir)
-	if err != nil {
+	if err := s.private(dir); err != nil {
 		return s, err
-	}
-	for _, f := range files {
-		if err := secret(filepath.Join(s.dir, f.Name()), "chmod 600"); err != nil {
-			return s, err
-		}
 	}
 	trial, err := os.CreateTemp(s.dir, "trial")
 	if err != nil {
@@ -50,6 +45,36 @@ func openStore(dir, directory string) (store, error) {
 	}
 	_ = trial.Close()
 	return s, os.Remove(trial.Name())
+}
+
+// private checks that nobody but the owner may use the store below dir.
+func (s store) private(dir string) error {
+	for _, path := range []string{dir, s.dir} {
+		if err := secret(path, "chmod 700"); err != nil {
+			return err
+		}
+	}
+	files, err := os.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := secret(filepath.Join(s.dir, f.Name()), "chmod 600"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// StoredCertificate checks the store of [NewACME] as it would, but makes
+// nothing, and returns the certificate in it; nil when there is none.
+func StoredCertificate(cfg ACMEConfig) (*tls.Certificate, error) {
+	s := storeAt(cfg.Dir, cmp.Or(cfg.Directory, autocert.DefaultACMEDirectory))
+	err := s.private(cfg.Dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return s.certificate(canonical(cfg.Name))
 }
 
 // secret checks that only its owner may use a path.

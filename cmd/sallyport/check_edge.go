@@ -1,9 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"crypto/tls"
+	"errors"
+	"io/fs"
 	"net"
+	"net/url"
 	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/acme/autocert"
 
 	"sallyport/certs"
 	"sallyport/edge"
@@ -71,15 +79,14 @@ func (k *checker) publicCerts(cfg edge.Config) {
 	for _, c := range cfg.TLS.Certificates {
 		pairs = append(pairs, certs.Pair{Cert: c.Cert, Key: c.Key, Names: c.Names})
 	}
-	if len(pairs) == 0 {
+	if cfg.TLS.ACME && cfg.TLS.Cert == "" {
 		k.acme(cfg)
-		return
 	}
 	covered := false
 	for _, pair := range pairs {
 		covered = k.publicCert(pair, cfg.Public.Hostname) || covered
 	}
-	if !covered {
+	if !covered && len(pairs) > 0 && (!cfg.TLS.ACME || cfg.TLS.Cert != "") {
 		k.fail("tls.cert", "get a certificate for that name, or correct public.hostname", "no certificate that could be loaded names %s: clients will refuse it", cfg.Public.Hostname)
 	}
 }
@@ -105,15 +112,62 @@ func (k *checker) publicCert(pair certs.Pair, host string) (covers bool) {
 	return err == nil && cert.Leaf.VerifyHostname(host) == nil
 }
 
+// acme checks what fetching a certificate needs, as far as it can be seen from
+// here: the authority answers, it is called back on a port of ours, and what it
+// gives can be kept. It orders nothing.
 func (k *checker) acme(cfg edge.Config) {
 	_, https, _ := net.SplitHostPort(cfg.Public.HTTPS)
 	_, http, _ := net.SplitHostPort(cfg.Public.HTTP)
+	if https != "443" && http != "80" {
+		k.remark("tls.acme", "listen on :443 or :80, or see that one of them is forwarded here", "the authority calls %s on port 443 or 80, and neither is listened on", cfg.Public.Hostname)
+	} else {
+		k.ok("tls.acme", "a certificate for %s is fetched and renewed; from the internet, its port must lead here", cfg.Public.Hostname)
+	}
+	k.acmeStore(cfg)
+	k.authority(cfg.TLS.ACMEDirectory)
+}
+
+// acmeStore checks the directory without making it.
+func (k *checker) acmeStore(cfg edge.Config) {
+	const what = "tls.acme_dir"
+	dir := cfg.TLS.ACMEDir
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		k.remark(what, "well under the systemd unit, which makes it; else: install -d -m 700 -o sallyport "+dir, "%s does not exist", dir)
+		return
+	}
+	cert, err := certs.StoredCertificate(certs.ACMEConfig{Name: cfg.Public.Hostname, Directory: cfg.TLS.ACMEDirectory, Dir: dir})
 	switch {
-	case net.ParseIP(cfg.Public.Hostname) != nil:
-		k.fail("tls.acme", "use a DNS name, or certificate files", "public.hostname %s is an address, for which ACME gives no certificate", cfg.Public.Hostname)
-	case https != "443" && http != "80":
-		k.remark("tls.acme", "listen on :443 or :80, or see that one of them is forwarded here", "ACME must reach this edge on port 443 or 80, and neither is listened on")
+	case err != nil:
+		k.fail(what, "", "%v", err)
+	case cert == nil:
+		k.ok(what, "%s is its owner's alone, and holds no certificate yet", dir)
 	default:
-		k.ok("tls.acme", "a certificate for %s will be fetched at the start", cfg.Public.Hostname)
+		end := cert.Leaf.NotAfter
+		if end.Sub(k.now) < 14*24*time.Hour {
+			k.remark(what, "see why in the log: journalctl -u sallyport-edge", "the certificate for %s ends on %s, and was not renewed", cfg.Public.Hostname, end.Format(time.DateOnly))
+			return
+		}
+		k.ok(what, "%s holds a certificate until %s", dir, end.Format(time.DateOnly))
+	}
+}
+
+// authority checks that it can be dialled. Behind an egress proxy it cannot,
+// and need not.
+func (k *checker) authority(directory string) {
+	const what = "tls.acme_directory"
+	u, err := url.Parse(cmp.Or(directory, autocert.DefaultACMEDirectory))
+	if err != nil {
+		return // the config's check has said so
+	}
+	addr := net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "443"))
+	for _, v := range k.env {
+		if name, value, _ := strings.Cut(v, "="); strings.EqualFold(name, "HTTPS_PROXY") && value != "" {
+			k.ok(what, "%s is asked through HTTPS_PROXY, and not tried from here", addr)
+			return
+		}
+	}
+	if conn, ok := k.reaches(what, addr, "let this host reach it on that port, or set HTTPS_PROXY in /etc/sallyport/edge.env"); ok {
+		conn.Close()
+		k.ok(what, "%s takes connections", addr)
 	}
 }

@@ -101,14 +101,24 @@ func TestCheckEdgeSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 	config := func(identity, tlsPart string) string {
 		return write(t, filepath.Join(dir, "edge.toml"), "[public]\nhostname = \"edge.example.com\"\nxmpps = \"\"\n[tunnel]\nlisten = \"10.1.0.4:7443\"\nidentity = \""+identity+"\"\n"+tlsPart)
 	}
-	n := &fakeNet{hosts: map[string]bool{"edge.example.com": true}, listen: map[string]error{":443": syscall.EADDRINUSE}}
-	out, well := checkOutput(t, n, func(k *checker) { k.edge(config(edgePEM, "")) })
+	authority := map[string]func() (net.Conn, error){"acme-v02.api.letsencrypt.org:443": open}
+	acme := "[tls]\nacme_dir = \"" + filepath.Join(dir, "acme") + "\"\n"
+	if err := os.Mkdir(filepath.Join(dir, "acme"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	n := &fakeNet{hosts: map[string]bool{"edge.example.com": true}, dial: authority, listen: map[string]error{":443": syscall.EADDRINUSE}}
+	out, well := checkOutput(t, n, func(k *checker) { k.edge(config(edgePEM, acme)) })
+	if left, err := os.ReadDir(filepath.Join(dir, "acme")); err != nil || len(left) > 0 {
+		t.Errorf("the check left %v in acme_dir, where it may run as another user", left)
+	}
 	if !well {
 		t.Errorf("a good edge:\n%s", out)
 	}
 	for _, want := range []string{
 		"ok    config", "ok    tunnel.identity              " + edgePEM + " is edge edge1.example.com, valid until",
 		"ok    public.hostname              edge.example.com is 192.0.2.1",
+		"ok    tls.acme                     a certificate for edge.example.com is fetched and renewed",
+		"is its owner's alone, and holds no certificate yet", "ok    tls.acme_directory           acme-v02.api.letsencrypt.org:443 takes connections",
 		"note  public.https                 tcp :443 is in use", "-> well if that is the service itself", "nothing is wrong, 1 note",
 	} {
 		if !strings.Contains(out, want) {
@@ -133,6 +143,40 @@ func TestCheckEdgeSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 	}
 	if well {
 		t.Error("the check passed")
+	}
+}
+
+func TestCheckEdgeSaysWhatKeepsACertificateFromBeingFetched(t *testing.T) {
+	edgePEM, _ := bundles(t)
+	dir := t.TempDir()
+	config := func(https, acmeDir string) string {
+		return write(t, filepath.Join(dir, "edge.toml"), "[public]\nhostname = \"edge.example.com\"\nhttps = \""+https+"\"\nxmpps = \"\"\n[tunnel]\nlisten = \"10.1.0.4:7443\"\nidentity = \""+edgePEM+"\"\n[tls]\nacme_dir = \""+acmeDir+"\"\n")
+	}
+	n := &fakeNet{hosts: map[string]bool{"edge.example.com": true}}
+	shared := filepath.Join(dir, "shared")
+	if err := os.Mkdir(shared, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		https, dir string
+		env        []string
+		want       []string
+	}{
+		{":8443", shared, nil, []string{
+			"note  tls.acme                     the authority calls edge.example.com on port 443 or 80, and neither is listened on",
+			"FAIL  tls.acme_dir                 " + shared + ": is open to others", "chmod 700 " + shared,
+			"FAIL  tls.acme_directory           acme-v02.api.letsencrypt.org:443 cannot be reached", "-> let this host reach it on that port, or set HTTPS_PROXY",
+		}},
+		{":443", filepath.Join(dir, "none"), []string{"HTTPS_PROXY=http://proxy:3128"}, []string{
+			"none does not exist", "-> well under the systemd unit", "is asked through HTTPS_PROXY", "nothing is wrong",
+		}},
+	} {
+		out, _ := checkOutput(t, n, func(k *checker) { k.env = test.env; k.edge(config(test.https, test.dir)) })
+		for _, want := range test.want {
+			if !strings.Contains(out, want) {
+				t.Errorf("want %q in\n%s", want, out)
+			}
+		}
 	}
 }
 
