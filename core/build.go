@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,7 +19,6 @@ import (
 	"sallyport/core/registrar"
 	"sallyport/core/sipproxy"
 	"sallyport/core/trace"
-	"sallyport/core/upstream"
 	"sallyport/core/wake"
 	"sallyport/tunnel"
 )
@@ -101,19 +99,16 @@ func (s *Server) buildSIP(ctx context.Context, bundle *certs.Bundle) error {
 	ringback, _ := strconv.Atoi(s.cfg.Wake.Ringback) // "none" is 0; validated
 	w := s.cfg.Wake
 	s.proxy = sipproxy.New(sipproxy.Config{
-		Core: bundle.Name(), Advertise: s.advertise(), Domains: domains,
+		Core: bundle.Name(), Advertise: s.advertise(), AdvertiseTLS: s.advertiseTLS(), Domains: domains,
 		Window: w.Window.Duration, Ringback: ringback, RingbackAfter: w.RingbackAfter.Duration,
 		ReconnectGrace: w.ReconnectGrace.Duration, PushEnabled: s.cfg.Push.Enabled,
 		PushInForeground: w.CallPushInForeground, Providers: s.providers(),
 		TokenKeys: tokenKeys, FlowTimer: seconds(flowTimer).Duration,
 	}, sipproxy.Deps{Location: s.loc, Waker: s.waker, Traces: s.traces, Log: s.log, Registry: s.deps.Registry})
 	s.flows = downstream.New(s.proxy, 4, s.log)
-	var trusted []netip.Prefix
-	for _, t := range s.cfg.SIP.Trusted {
-		trusted = append(trusted, netip.MustParsePrefix(t)) // validated
+	if s.up, err = s.pbxSide(upstreams); err != nil {
+		return err
 	}
-	s.up = upstream.New(upstream.Config{Listen: s.cfg.SIP.Listen, Trusted: trusted, Upstreams: upstreams},
-		s.proxy.Upstream(), s.log, s.deps.Registry)
 	s.proxy.Attach(s.flows, s.up)
 	s.dialer = tunnel.NewDialer(tunnel.DialerConfig{
 		Name: bundle.Name(), Edges: s.cfg.Tunnel.Edges, Open: s.flows.Open, Services: []string{"sip"},
@@ -163,7 +158,7 @@ func (s *Server) domains(ctx context.Context) ([]sipproxy.Domain, map[string][]s
 	var out []sipproxy.Domain
 	upstreams := map[string][]string{}
 	for i, d := range s.cfg.SIP.Domains {
-		dom := sipproxy.Domain{Name: strings.ToLower(d.Name), UpstreamExpires: d.UpstreamExpires.Duration}
+		dom := sipproxy.Domain{Name: strings.ToLower(d.Name), UpstreamExpires: d.UpstreamExpires.Duration, Path: d.Path}
 		if dom.UpstreamExpires == 0 {
 			dom.UpstreamExpires = defaultUpstreamExpires
 		}
@@ -183,20 +178,6 @@ func (s *Server) domains(ctx context.Context) ([]sipproxy.Domain, map[string][]s
 		out = append(out, dom)
 	}
 	return out, upstreams, nil
-}
-
-// advertise is what PBXs are told. A core with stand-alone domains alone needs
-// no address; the name then only has to be nobody else's.
-func (s *Server) advertise() string {
-	if a := s.cfg.SIP.Advertise; a != "" {
-		return a
-	}
-	for _, l := range s.cfg.SIP.Listen {
-		if _, addr, ok := strings.Cut(l, ":"); ok {
-			return addr
-		}
-	}
-	return "core.invalid:5060"
 }
 
 // apps makes a sender for each app whose provider is built.

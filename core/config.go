@@ -26,13 +26,19 @@ type TunnelConfig struct {
 
 // SIPConfig says where PBXs reach the core and what it serves.
 type SIPConfig struct {
-	// Listen are "tcp:host:port" and "udp:host:port".
+	// Listen are "tcp:host:port", "udp:host:port" and "tls:host:port".
 	Listen []string `toml:"listen"`
+	// Cert and Key are PEM files that tls: listeners show.
+	Cert string `toml:"cert"`
+	Key  string `toml:"key"`
 	// Advertise is the host:port that PBXs are told; empty: the first listener.
 	Advertise string `toml:"advertise"`
 	// Trusted are the CIDRs that may send requests; empty: what the upstreams
 	// resolve to.
-	Trusted []string       `toml:"trusted"`
+	Trusted []string `toml:"trusted"`
+	// Probe is how often each server of a PBX is asked by OPTIONS whether it is
+	// well; 0 is never.
+	Probe   unit.Duration  `toml:"probe"`
 	Domains []DomainConfig `toml:"domain"`
 }
 
@@ -41,6 +47,12 @@ type DomainConfig struct {
 	Name string `toml:"name"`
 	// Upstream is the PBX's SIP URI, or a list of them, tried in order.
 	Upstream any `toml:"upstream,omitempty"`
+	// UpstreamCA is a PEM file that replaces the system's roots, for TLS.
+	UpstreamCA string `toml:"upstream_ca,omitempty"`
+	// UpstreamCert and UpstreamKey are PEM files that a PBX is shown which asks
+	// for a certificate.
+	UpstreamCert string `toml:"upstream_cert,omitempty"`
+	UpstreamKey  string `toml:"upstream_key,omitempty"`
 	// UsersFile makes the domain stand-alone.
 	UsersFile string `toml:"users_file,omitempty"`
 	// Path gives the PBX a Path (RFC 3327) instead of a contact of ours.
@@ -123,6 +135,7 @@ type LogConfig struct {
 // DefaultConfig returns the defaults of the contract.
 func DefaultConfig() Config {
 	return Config{
+		SIP: SIPConfig{Probe: seconds(30)},
 		Wake: WakeConfig{
 			Window: seconds(13), Ringback: "none", RingbackAfter: seconds(5),
 			DeviceKeep: seconds(720 * 3600), ReconnectGrace: seconds(5), CallPushInForeground: true,

@@ -34,7 +34,11 @@ func TestEachFaultNamesItsKey(t *testing.T) {
 		"tunnel.edges":                           func(c *Config) { c.Tunnel.Edges = nil },
 		`tunnel.edges: "edge1" `:                 func(c *Config) { c.Tunnel.Edges = []string{"edge1"} },
 		"tunnel.identity":                        func(c *Config) { c.Tunnel.Identity = "" },
-		"sip.listen":                             func(c *Config) { c.SIP.Listen = []string{"tls:10.0.0.5:5061"} },
+		"sip.listen":                             func(c *Config) { c.SIP.Listen = []string{"sctp:10.0.0.5:5061"} },
+		"sip.cert":                               func(c *Config) { c.SIP.Listen = []string{"tls:10.0.0.5:5061"} },
+		"sip.key":                                func(c *Config) { c.SIP.Cert = "core.pem" },
+		"sip.probe":                              func(c *Config) { c.SIP.Probe = seconds(1) },
+		"sip.domain[0].upstream_key":             func(c *Config) { c.SIP.Domains[0].UpstreamCert = "core.pem" },
 		"sip.listen: must say":                   func(c *Config) { c.SIP.Listen = nil },
 		"sip.advertise":                          func(c *Config) { c.SIP.Advertise = "pbx" },
 		"sip.trusted":                            func(c *Config) { c.SIP.Trusted = []string{"10.0.0.0"} },
@@ -141,10 +145,9 @@ func TestWhatRunCannotOpenIsNamedByItsKey(t *testing.T) {
 func TestWhatIsNotBuiltYetIsSaid(t *testing.T) {
 	c := good()
 	c.XMPP.Domains = []XMPPDomainConfig{{Name: "example.com", Upstream: "xmpp://xmpp.example.com:5222"}}
-	c.SIP.Domains[0].Path = true
 	c.Push.Apps = []AppConfig{{ID: "org.example.phone", Provider: "fcm", ServiceAccount: "fcm.json"}}
 	text := strings.Join(c.unbuilt(), "\n")
-	for _, key := range []string{"xmpp.domain[0]", "sip.domain[0].path", "push.app[0]"} {
+	for _, key := range []string{"xmpp.domain[0]", "push.app[0]"} {
 		if !strings.Contains(text, key) {
 			t.Errorf("%s is not named in:\n%s", key, text)
 		}

@@ -13,6 +13,7 @@ import (
 	"sallyport/core/push"
 	"sallyport/core/sipmsg"
 	"sallyport/core/trace"
+	"sallyport/core/upstream"
 )
 
 // admin makes the status API over what the rooms say of themselves.
@@ -65,7 +66,7 @@ func (s *Server) status() admin.Status {
 		})
 	}
 	for _, u := range s.up.Status() {
-		st.Domains = append(st.Domains, admin.Domain{Name: u.Domain, Upstream: u.Upstream, OK: u.Up, LastError: u.LastError})
+		st.Domains = append(st.Domains, domainStatus(u))
 	}
 	for _, d := range s.cfg.SIP.Domains {
 		if d.UsersFile != "" {
@@ -76,6 +77,19 @@ func (s *Server) status() admin.Status {
 		st.Push.Apps = append(st.Push.Apps, admin.App{ID: a.ID, Provider: a.Provider, OK: a.OK, LastError: a.LastError})
 	}
 	return st
+}
+
+// domainStatus is how a PBX fares, server by server.
+func domainStatus(u upstream.Status) admin.Domain {
+	d := admin.Domain{Name: u.Domain, Upstream: u.Upstream, OK: u.Up, LastError: u.LastError}
+	for _, s := range u.Servers {
+		one := admin.Server{Server: s.Server, OK: s.Up, Since: admin.At(s.Since), LastError: s.LastError}
+		if !s.Away.IsZero() {
+			one.LastError = "asks to be left alone until " + s.Away.Format(time.RFC3339)
+		}
+		d.Servers = append(d.Servers, one)
+	}
+	return d
 }
 
 // warningsNow are what an operator should see to, each with its remedy.

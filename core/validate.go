@@ -122,11 +122,20 @@ func (c *Config) validateSIP(f *faults) {
 	}
 	for _, l := range c.SIP.Listen {
 		proto, addr, _ := strings.Cut(l, ":")
-		if proto != "tcp" && proto != "udp" {
-			f.add("sip.listen", "%q must begin with tcp: or udp:", l)
+		if proto != "tcp" && proto != "udp" && proto != "tls" {
+			f.add("sip.listen", "%q must begin with tcp:, udp: or tls:", l)
 		} else if err := hostPort(addr); err != nil {
 			f.add("sip.listen", "%q: %v", l, err)
 		}
+		if proto == "tls" && c.SIP.Cert == "" {
+			f.add("sip.cert", "must name the certificate that %q shows", l)
+		}
+	}
+	if (c.SIP.Cert == "") != (c.SIP.Key == "") {
+		f.add("sip.key", "cert and key belong together")
+	}
+	if p := c.SIP.Probe.Duration; p != 0 && p < 5*time.Second {
+		f.add("sip.probe", "must be 0s (never) or at least 5s (got %v)", c.SIP.Probe)
 	}
 	if c.SIP.Advertise != "" {
 		if err := hostPort(c.SIP.Advertise); err != nil {
@@ -166,6 +175,9 @@ func (d *DomainConfig) validate(f *faults, at string) {
 		if _, err := upstream.ParseTarget(u); err != nil {
 			f.add(at+".upstream", "%v", err)
 		}
+	}
+	if (d.UpstreamCert == "") != (d.UpstreamKey == "") {
+		f.add(at+".upstream_key", "upstream_cert and upstream_key belong together")
 	}
 	if d.UpstreamExpires.Duration < 0 || d.UpstreamExpires.Duration > 0 && d.UpstreamExpires.Duration < time.Minute {
 		f.add(at+".upstream_expires", "must be at least 1m (got %v)", d.UpstreamExpires)

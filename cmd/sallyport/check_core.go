@@ -32,6 +32,9 @@ func (k *checker) core(path string) {
 	}
 	for _, l := range cfg.SIP.Listen {
 		proto, addr, _ := strings.Cut(l, ":")
+		if proto == "tls" {
+			proto = "tcp"
+		}
 		k.opens("sip.listen", proto, addr)
 	}
 	for i := range cfg.SIP.Domains {
@@ -105,12 +108,36 @@ func (k *checker) domain(d *core.DomainConfig) {
 		return
 	}
 	uris, _ := d.Upstreams() // validated
+	secure := k.upstreamTLS(what, d)
 	for _, uri := range uris {
-		k.upstream(what, uri)
+		k.upstream(what, uri, secure)
 	}
 }
 
-func (k *checker) upstream(what, uri string) {
+// upstreamTLS reads the files by which a domain's PBX is met over TLS.
+func (k *checker) upstreamTLS(what string, d *core.DomainConfig) *tls.Config {
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	if d.UpstreamCA != "" {
+		roots, err := certs.LoadRoots(d.UpstreamCA)
+		if err != nil {
+			k.fail(what, "upstream_ca is the CA of the PBX's certificate, in PEM", "%v", err)
+		} else {
+			cfg.RootCAs = roots.Pool()
+		}
+	}
+	if d.UpstreamCert != "" {
+		pair, err := tls.LoadX509KeyPair(d.UpstreamCert, d.UpstreamKey)
+		if err != nil {
+			k.fail(what, "upstream_cert and upstream_key are a chain and its key, in PEM", "%v", err)
+		} else {
+			cfg.Certificates = []tls.Certificate{pair}
+			k.private(what, d.UpstreamKey)
+		}
+	}
+	return cfg
+}
+
+func (k *checker) upstream(what, uri string, secure *tls.Config) {
 	t, err := upstream.ParseTarget(uri)
 	if err != nil {
 		k.fail(what, "", "%v", err)
@@ -128,20 +155,37 @@ func (k *checker) upstream(what, uri string) {
 		k.remark(what, "", "%s is UDP, which cannot be tried without a request", addr)
 		return
 	}
-	if conn, ok := k.reaches(what, addr, "does the PBX listen on TCP there? A SIP PBX often does so only when told: Kamailio listen=tcp:…, Asterisk transport protocol=tcp"); ok {
-		conn.Close()
-		k.ok(what, "%s takes connections", addr)
+	conn, ok := k.reaches(what, addr, "does the PBX listen on TCP there? A SIP PBX often does so only when told: Kamailio listen=tcp:…, Asterisk transport protocol=tcp")
+	if !ok {
+		return
 	}
+	defer conn.Close()
+	if t.Transport != "TLS" {
+		k.ok(what, "%s takes connections", addr)
+		return
+	}
+	secure = secure.Clone()
+	secure.ServerName = t.Host
+	_ = conn.SetDeadline(time.Now().Add(lookWithin))
+	if err := tls.Client(conn, secure).HandshakeContext(k.ctx); err != nil {
+		k.fail(what, "name the PBX as its certificate does, and its CA in upstream_ca if that is your own", "%s: %v", addr, err)
+		return
+	}
+	k.ok(what, "%s is %s, as its certificate shows", addr, t.Host)
 }
 
 // located finds the host and port of a target without one (RFC 3263 §4.2).
 func (k *checker) located(t upstream.Target) string {
 	ctx, cancel := context.WithTimeout(k.ctx, lookWithin)
 	defer cancel()
-	if found, err := k.net.LookupSRV(ctx, "sip", strings.ToLower(t.Transport), t.Host); err == nil && len(found) > 0 {
+	service, proto, port := "sip", strings.ToLower(t.Transport), "5060"
+	if t.Transport == "TLS" {
+		service, proto, port = "sips", "tcp", "5061"
+	}
+	if found, err := k.net.LookupSRV(ctx, service, proto, t.Host); err == nil && len(found) > 0 {
 		return net.JoinHostPort(strings.TrimSuffix(found[0].Target, "."), strconv.Itoa(int(found[0].Port)))
 	}
-	return net.JoinHostPort(t.Host, "5060")
+	return net.JoinHostPort(t.Host, port)
 }
 
 func (k *checker) pushApps(cfg core.PushConfig) {

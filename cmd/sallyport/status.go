@@ -73,6 +73,12 @@ func (c *console) domains(domains []admin.Domain) {
 			upstream = "stand-alone"
 		}
 		t.row(d.Name, upstream, okOr(d.OK, "UNREACHABLE"), d.LastError)
+		if len(d.Servers) < 2 {
+			continue
+		}
+		for _, s := range d.Servers {
+			t.row("", s.Server, okOr(s.OK, "DOWN"), s.LastError)
+		}
 	}
 	t.end()
 	fmt.Fprintln(c.out)

@@ -31,6 +31,16 @@ type Domain struct {
 	Upstream  string `json:"upstream"` // "" for a stand-alone domain
 	OK        bool   `json:"ok"`
 	LastError string `json:"last_error"`
+	// Servers are those of the PBX, in the order in which they are tried.
+	Servers []Server `json:"servers,omitempty"`
+}
+
+// Server is one server of a PBX.
+type Server struct {
+	Server    string     `json:"server"` // "tcp:10.0.0.9:5060"
+	OK        bool       `json:"ok"`
+	Since     *time.Time `json:"since"` // of being reachable or not; null before the first attempt ended
+	LastError string     `json:"last_error"`
 }
 
 // Push is what can be pushed to.

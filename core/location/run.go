@@ -71,6 +71,7 @@ func (l *Location) restore(id DeviceID, r record, now time.Time) {
 	d := l.add(id)
 	d.class, d.keep, d.lastWake = l.words.intern(r.Class), r.Keep, r.LastWake
 	for _, b := range r.Bindings {
+		b = b.past(now)
 		n := &binding{Binding: l.words.compact(b, d.id), dev: d}
 		if n.Flow != "" {
 			n.FlowLost = now
@@ -81,6 +82,7 @@ func (l *Location) restore(id DeviceID, r record, now time.Time) {
 	sortBindings(d.bindings)
 	for _, t := range r.Tokens {
 		t = l.words.compactToken(t)
+		t.Registered = earlier(t.Registered, now)
 		if other := l.pushes[t.key()]; other != nil {
 			// A crash came between the two writes of a move: the later
 			// registration has the token.
@@ -101,6 +103,24 @@ func (l *Location) restore(id DeviceID, r record, now time.Time) {
 	if l.settle(d, now); l.devices[id] == nil {
 		l.markDirty(id)
 	}
+}
+
+// past is a stored binding as a core sees it whose clock was set back since: it
+// was made by now at the latest, and nobody knows how much of its grant is left
+// at the PBX, which counts by another clock. The PBX is asked next time.
+func (b Binding) past(now time.Time) Binding {
+	if b.Granted.After(now) {
+		b.Granted, b.GrantEnds = now, now
+	}
+	b.Registered = earlier(b.Registered, now)
+	return b
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func (d *device) token(k pushKey) Token {

@@ -46,9 +46,10 @@ type payload struct {
 
 // aps is the part that Apple reads. It is empty for a VoIP push.
 type aps struct {
-	Alert          *alert `json:"alert,omitempty"`
-	Sound          string `json:"sound,omitempty"`
-	MutableContent int    `json:"mutable-content,omitempty"`
+	ContentAvailable int    `json:"content-available,omitempty"`
+	Alert            *alert `json:"alert,omitempty"`
+	Sound            string `json:"sound,omitempty"`
+	MutableContent   int    `json:"mutable-content,omitempty"`
 }
 
 type alert struct {
@@ -61,6 +62,7 @@ var neutral = map[string]aps{
 	EventMissed:            {Alert: &alert{Title: "Missed call"}, Sound: "default", MutableContent: 1},
 	EventAnsweredElsewhere: {Alert: &alert{Title: "Call answered on another device"}, MutableContent: 1},
 	EventMessage:           {Alert: &alert{Title: "New message"}, Sound: "default", MutableContent: 1},
+	EventRegister:          {ContentAvailable: 1},
 }
 
 // assumedRing is how long a call rings when the caller of this package does

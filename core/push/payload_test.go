@@ -207,3 +207,22 @@ func FuzzPayload(f *testing.F) {
 		}
 	})
 }
+
+func TestANoteThatAsksToRegisterShowsNothingAndNeverGoesByVoIP(t *testing.T) {
+	f := &fake{}
+	s := push.New(push.Config{Enabled: true}, apps(f), nil, nil)
+	both := []push.Token{apnsToken(push.KindVoIP, "v"), apnsToken(push.KindAlert, "a")}
+	note := push.Note{Event: push.EventRegister, To: "sip:alice@example.com", Sent: time.UnixMilli(1000)}
+	wantOutcome(t, s.Note(t.Context(), both, "", note), push.Accepted)
+	n := f.all()[0]
+	want := `{"aps":{"content-available":1},"v":1,"channel":"message","event":"register","to":"sip:alice@example.com","sent_at":1000}`
+	if string(n.Payload) != want || !n.Background || n.Priority != 5 || n.Channel != push.Message || n.Token.Kind != push.KindAlert {
+		t.Errorf("%s, %+v", n.Payload, n)
+	}
+	for _, class := range []string{"", push.ClassSingle} {
+		r := s.Note(t.Context(), both[:1], class, note)
+		if r.Outcome != push.NoRoute || len(f.all()) != 1 {
+			t.Errorf("%+v, %d pushes", r, len(f.all()))
+		}
+	}
+}

@@ -106,12 +106,15 @@ const (
 	EventMissed            = "missed"
 	EventAnsweredElsewhere = "answered_elsewhere"
 	EventMessage           = "message"
+	// EventRegister asks the app to register, in the background: nothing is
+	// shown, and it never goes by the VoIP channel, where something must be.
+	EventRegister = "register"
 )
 
 // Note is anything but a ringing call: a missed call, a call answered on
-// another device, a message that waits.
+// another device, a message that waits, or a registration that is wanted.
 type Note struct {
-	Event    string // EventMissed, EventAnsweredElsewhere or EventMessage
+	Event    string // one of the constants above
 	CallID   string
 	FromURI  string
 	FromName string
@@ -168,6 +171,8 @@ type Notification struct {
 	Expiration time.Time
 	CollapseID string // at most 64 bytes; "" collapses nothing
 	Priority   int    // 10 at once, 5 when convenient
+	// Background pushes show nothing (apns-push-type background).
+	Background bool
 	// Urgent pushes are calls: they have a connection of their own, never wait
 	// behind others, and have an outcome within [CallTimeout] of their turn.
 	Urgent bool

@@ -213,6 +213,12 @@ func (s *Service) Note(ctx context.Context, tokens []Token, class string, n Note
 	if r.channel != VoIP {
 		out.Expiration = now.Add(s.cfg.NoteKeep)
 	}
+	if n.Event == EventRegister {
+		if r.channel == VoIP && r.token.Provider == ProviderAPNs {
+			return s.count(Result{Outcome: NoRoute, Channel: Message, Reason: "the device has no token for the Message channel"}, now)
+		}
+		out.Background, out.Priority, out.CollapseID = true, 5, EventRegister // Apple refuses more
+	}
 	return s.send(ctx, r, notePayload(n, s.cfg.Privacy, now), out)
 }
 

@@ -62,6 +62,10 @@ const maxNonces = 16384
 // credentials cannot be used again (RFC 7616 §5.12). When it is full, the
 // nonce longest unused is forgotten, and with it every nonce made before that
 // one and not remembered counts as used up.
+//
+// Nonces of the future, which there are when the clock was set back, are
+// refused for their time and raise no floor: nobody could register until the
+// clock is there again.
 type counts struct {
 	// Guarded by mu.
 	mu    sync.Mutex
@@ -77,9 +81,12 @@ type count struct {
 }
 
 // use notes nc for a nonce and reports whether it is higher than any before.
-func (c *counts) use(nonce string, made time.Time, nc uint64) bool {
+func (c *counts) use(nonce string, made time.Time, nc uint64, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.floor.After(now.Add(clockSkew)) {
+		c.floor = now
+	}
 	if e := c.byKey[nonce]; e != nil {
 		n := e.Value.(*count)
 		if nc <= n.nc {
@@ -99,7 +106,7 @@ func (c *counts) use(nonce string, made time.Time, nc uint64) bool {
 		last := c.order.Back()
 		old := c.order.Remove(last).(*count)
 		delete(c.byKey, old.nonce)
-		if old.made.After(c.floor) {
+		if old.made.After(c.floor) && !old.made.After(now.Add(clockSkew)) {
 			c.floor = old.made
 		}
 		if !made.After(c.floor) {

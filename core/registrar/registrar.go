@@ -106,7 +106,7 @@ func (r *Registrar) check(c *credentials, method, requestURI string) error {
 	}
 	made, ours := nonceTime(keys, r.domain, c.nonce)
 	age := time.Since(made)
-	if !ours || age > nonceLife || age < -clockSkew || !r.counts.use(c.nonce, made, nc) {
+	if !ours || age > nonceLife || age < -clockSkew || !r.counts.use(c.nonce, made, nc, time.Now()) {
 		return ErrStale
 	}
 	return nil

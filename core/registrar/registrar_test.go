@@ -228,17 +228,17 @@ func TestTheMemoryOfNoncesIsBoundedAndForgettingIsSafe(t *testing.T) {
 	start := time.Unix(1000, 0)
 	at := func(i int) time.Time { return start.Add(time.Duration(i) * time.Millisecond) }
 	for i := range maxNonces + 100 {
-		if !c.use(fmt.Sprint(i), at(i), 1) {
+		if !c.use(fmt.Sprint(i), at(i), 1, at(i)) {
 			t.Fatalf("nonce %d refused", i)
 		}
 	}
 	if len(c.byKey) != maxNonces || c.order.Len() != maxNonces {
 		t.Errorf("%d remembered", len(c.byKey))
 	}
-	if c.use("5", at(5), 2) {
+	if c.use("5", at(5), 2, at(maxNonces+100)) {
 		t.Error("a forgotten nonce is taken again")
 	}
-	if !c.use("200", at(200), 2) || c.use("200", at(200), 2) {
+	if !c.use("200", at(200), 2, at(maxNonces+100)) || c.use("200", at(200), 2, at(maxNonces+100)) {
 		t.Error("a remembered nonce is not counted")
 	}
 }

@@ -1,7 +1,6 @@
 package sipproxy
 
 import (
-	"context"
 	"sync"
 	"time"
 
@@ -220,54 +219,6 @@ func (b *branch) settle(patience, quiet time.Duration) outcome {
 		case <-b.notify:
 		case <-limit.C:
 			return outcome{status: 487}
-		}
-	}
-}
-
-// plain is a branch to one known hop: the PBX.
-type plain struct {
-	to  *peer
-	req *sip.Request
-}
-
-func (t *plain) drop() {}
-
-func (t *plain) run(ctx context.Context, f *fork) outcome {
-	b, err := f.p.invite(f, t.to, t.req)
-	if err != nil {
-		f.p.log.Warn("invite not sent", "to", t.to.name(), "err", err)
-		return outcome{status: 503}
-	}
-	clock := time.NewTimer(timerC)
-	defer clock.Stop()
-	for {
-		s := b.look()
-		switch {
-		case s.answered:
-			return outcome{}
-		case s.final != nil:
-			return outcome{res: s.final}
-		case s.failed != nil:
-			return outcome{status: statusOf(s.failed)}
-		}
-		select {
-		case <-b.notify:
-		case <-clock.C:
-			if left := time.Until(s.progress.Add(timerC)); left > 0 {
-				clock.Reset(left)
-				continue
-			}
-			b.stop(&over{})
-			if o := b.settle(64*sip.T1, cancelPatienceQuiet); o.res != nil || o.code() == 0 {
-				return o
-			}
-			return outcome{status: 408}
-		case <-ctx.Done():
-			b.stop(overOf(ctx))
-			if f.p.ctx.Err() != nil {
-				return b.settle(cancelPatience, cancelPatienceQuiet)
-			}
-			return b.settle(64*sip.T1, unansweredAfter)
 		}
 	}
 }

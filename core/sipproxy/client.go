@@ -97,6 +97,7 @@ func (p *Proxy) newRequest(st *serverTx) {
 		p.forbid(st, "From is not registered on this flow")
 		return
 	}
+	st.caller = b.ID()
 	dom := p.domains[domainOf(b.AOR)]
 	switch {
 	case dom == nil:
@@ -104,7 +105,7 @@ func (p *Proxy) newRequest(st *serverTx) {
 	case dom.Registrar != nil:
 		p.standAlone(st, b)
 	default:
-		p.toPBX(st, dom.Name, hopAddr{}, func(pe *peer) *sip.Request { return p.outward(st, pe, b) })
+		p.toPBX(st, p.journey(dom.Name, b.AOR, hopAddr{}), func(pe *peer) *sip.Request { return p.outward(st, pe, b) })
 	}
 }
 
@@ -138,7 +139,7 @@ func (p *Proxy) outward(st *serverTx, to *peer, b location.Binding) *sip.Request
 	d := draft{from: st.req, uri: st.req.Recipient, vias: true, drop: assertedByClients}
 	d.contact, d.newCtc = withoutPush(st.req)
 	if makesDialog(st.req) {
-		d.first = p.recordRoutes(p.towardsPBX(b.Token, to.via), towardsClient(p.seal(b.Token, headerValue(st.req, "Call-ID"), hopAddr{}, ""), st.from))
+		d.first = p.recordRoutes(p.towardsPBX(b.Token, to.via), towardsClient(p.seal(b.Token, headerValue(st.req, "Call-ID"), p.stays(to, domainOf(b.AOR)), ""), st.from))
 	}
 	return d.build(p.newVia(to, st.req))
 }

@@ -12,6 +12,7 @@ type next struct {
 	why    string
 	device location.DeviceID // the instance it is for; zero: the PBX
 	domain string            // whose PBX
+	aor    string            // whose request it is
 	hop    hopAddr           // the server of that PBX that the dialog stays with
 	routes []sip.Header
 }
@@ -40,7 +41,7 @@ func (p *Proxy) resolveClient(from *peer, req *sip.Request, r route) next {
 		return next{status: 403, why: "the Route does not name this flow's instance"}
 	}
 	top := r.own[0]
-	n := next{domain: domainOf(top.id.AOR), hop: top.hop, routes: r.rest}
+	n := next{domain: domainOf(top.id.AOR), aor: top.id.AOR, hop: top.hop, routes: r.rest}
 	peer := ""
 	for _, v := range r.own[1:] {
 		if v.id == top.id {
@@ -60,6 +61,13 @@ func (p *Proxy) resolveClient(from *peer, req *sip.Request, r route) next {
 // dialogRequest forwards a request inside a dialog.
 func (p *Proxy) dialogRequest(st *serverTx) {
 	n := p.resolve(st.from, st.req)
+	switch callID := headerValue(st.req, "Call-ID"); {
+	case n.status != 0:
+	case st.req.Method == sip.BYE:
+		p.talks.end(callID)
+	default:
+		p.talks.heard(callID)
+	}
 	switch {
 	case n.status == 403:
 		p.forbid(st, n.why)
@@ -73,7 +81,7 @@ func (p *Proxy) dialogRequest(st *serverTx) {
 			st.reply(404, "")
 			return
 		}
-		p.toPBX(st, dom.Name, n.hop, func(pe *peer) *sip.Request { return p.along(st.req, pe, n) })
+		p.toPBX(st, p.journey(dom.Name, n.aor, n.hop), func(pe *peer) *sip.Request { return p.along(st.req, pe, n) })
 	}
 }
 
@@ -92,7 +100,7 @@ func (p *Proxy) inDialog(from *peer, req *sip.Request) (*peer, *sip.Request) {
 	case n.status != 0:
 		return nil, nil
 	case n.device == (location.DeviceID{}):
-		pe := p.liveHop(n.domain, n.hop)
+		pe := p.journey(n.domain, n.aor, n.hop).live()
 		if pe == nil {
 			return nil, nil
 		}

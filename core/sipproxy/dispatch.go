@@ -94,7 +94,7 @@ func (p *Proxy) requestFrom(from *peer, req *sip.Request, fault *sipmsg.Fault) {
 		return
 	}
 	if p.ctx.Err() != nil { // we are leaving
-		st.reply(503, "", sip.NewHeader("Retry-After", "5"))
+		st.reply(503, "")
 		return
 	}
 	if fault != nil {

@@ -147,6 +147,7 @@ func (f *fork) success(res *sip.Response) {
 	f.mu.Lock()
 	f.won = true
 	f.mu.Unlock()
+	f.p.talks.begin(headerValue(res, "Call-ID"), f.st.caller)
 	f.st.respond(f.st.back(res, f.drop...))
 	f.end(&over{reason: reasonElsewhere, elsewhere: true})
 }

@@ -14,8 +14,8 @@ func FuzzUnseal(f *testing.F) {
 	made := map[string]bool{}
 	for _, hop := range []hopAddr{
 		{},
-		{addr: netip.MustParseAddrPort("192.0.2.1:5060")},
-		{addr: netip.MustParseAddrPort("[2001:db8::1]:5061"), udp: true},
+		{addr: netip.MustParseAddrPort("192.0.2.1:5060"), transport: "tls"},
+		{addr: netip.MustParseAddrPort("[2001:db8::1]:5061"), transport: "udp"},
 	} {
 		s := p.seal(token, "call", hop, "")
 		made[s] = true

@@ -1,7 +1,6 @@
 package sipproxy
 
 import (
-	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -126,7 +125,7 @@ func (t *turn) leave() {
 }
 
 // askPBX sends a REGISTER to the PBX and hears its answer.
-func (p *Proxy) askPBX(reg *registration, to *peer, out *sip.Request) {
+func (p *Proxy) askPBX(reg *registration) {
 	st := reg.st
 	hear := func(res *sip.Response) {
 		switch {
@@ -138,14 +137,14 @@ func (p *Proxy) askPBX(reg *registration, to *peer, out *sip.Request) {
 	}
 	end := func(err error) {
 		p.grants.end(reg)
-		if err != nil && st.answered() == 0 && !errors.Is(err, sip.ErrTransactionTimeout) {
-			st.reply(lostStatus(to), "")
-		}
+		p.unanswered(st, reg.dom.Name, err)
 	}
-	if _, err := p.request(to, out, hear, end); err != nil {
-		p.log.Info("request not sent", "to", to.name(), "method", string(out.Method), "err", err)
-		end(err)
-	}
+	j := p.journey(reg.dom.Name, reg.aor, hopAddr{})
+	e := &errand{journey: j, st: st, build: func(to *peer) *sip.Request { return p.upstreamRegister(reg, to) }, hear: hear, end: end}
+	j.begin(e.send, func(err error) {
+		p.grants.end(reg)
+		p.unreachable(st, reg.dom.Name, err)
+	})
 }
 
 // settle makes true what a registrar granted, by calling enact, and answers

@@ -9,6 +9,8 @@ type metrics struct {
 	strangers prometheus.Counter
 	registers *prometheus.CounterVec
 	refreshed prometheus.Counter // one of registers
+
+	reconnects, recalls prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -23,8 +25,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "sallyport_registrations_total", Help: "REGISTER requests by what became of them."}, []string{"outcome"}),
 	}
 	m.refreshed = m.registers.WithLabelValues("refreshed")
+	m.reconnects = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "sallyport_outage_reconnects_total", Help: "Flows ended so that their clients register anew after their PBX was away."})
+	m.recalls = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "sallyport_outage_recalls_total", Help: "Sleeping devices asked by a push to register anew after their PBX was away."})
 	if reg != nil {
-		reg.MustRegister(m.invalid, m.forbidden, m.strangers, m.registers)
+		reg.MustRegister(m.reconnects, m.recalls, m.invalid, m.forbidden, m.strangers, m.registers)
 	}
 	return m
 }

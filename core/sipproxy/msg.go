@@ -2,6 +2,7 @@ package sipproxy
 
 import (
 	"crypto/sha256"
+	mrand "math/rand/v2"
 	"net"
 	"strconv"
 	"strings"
@@ -102,14 +103,20 @@ func dropped(names []string, name string) bool {
 // names, so that the request is known again when it comes back unchanged.
 func (p *Proxy) newVia(to *peer, req *sip.Request) *sip.ViaHeader {
 	host, port := p.advertiseHost, p.advertisePort
-	if to.client() {
+	switch {
+	case to.client():
 		host, port = splitHostPort(to.flow.Info().Public, 0)
+	case to.via == "TLS":
+		host, port = p.tlsHost, p.tlsPort
 	}
 	v := &sip.ViaHeader{
 		ProtocolName: "SIP", ProtocolVersion: "2.0", Transport: to.via,
 		Host: host, Port: port, Params: sip.NewParams(),
 	}
 	v.Params.Add("branch", "z9hG4bK"+random(16)+"."+loopHash(req))
+	if !to.client() && to.via == "TLS" {
+		v.Params.Add("alias", "") // RFC 5923: requests for this address may come on this connection
+	}
 	return v
 }
 
@@ -132,7 +139,8 @@ func (p *Proxy) looped(req *sip.Request) bool {
 	hash := ""
 	for _, h := range sipmsg.All(req, "Via") {
 		host, port, branch := viaParts(h)
-		if !strings.EqualFold(host, p.advertiseHost) || (port != p.advertisePort && port != 0) {
+		plain := strings.EqualFold(host, p.advertiseHost) && (port == p.advertisePort || port == 0)
+		if !plain && (!strings.EqualFold(host, p.tlsHost) || port != p.tlsPort) {
 			continue
 		}
 		if hash == "" {
@@ -167,6 +175,9 @@ func viaParts(h sip.Header) (host string, port int, branch string) {
 // reply makes a response of our own and hands it to the transaction.
 func (st *serverTx) reply(status int, reason string, extra ...sip.Header) {
 	res := sipmsg.Response(st.req, status, reason)
+	if status == 503 && len(extra) == 0 { // it is us who cannot, for a while
+		extra = []sip.Header{retryAfter(retrySoon + mrand.N(retryLate-retrySoon))}
+	}
 	appendAll(res, extra)
 	res.SetTransport(st.from.via)
 	st.respond(res)

@@ -14,7 +14,7 @@ import (
 
 // dialPBX connects the proxy to the PBX script.
 func (w *town) dialPBX(ctx context.Context, _ string) (net.Conn, error) {
-	if w.pbxDown {
+	if w.pbxDown.Load() {
 		return nil, fmt.Errorf("connection refused")
 	}
 	if w.pbxSlow > 0 {

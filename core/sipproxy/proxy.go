@@ -1,6 +1,7 @@
 package sipproxy
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/netip"
@@ -31,6 +32,9 @@ type Domain struct {
 	// UpstreamExpires is asked of the PBX for each binding, so that a phone
 	// that sleeps stays registered there.
 	UpstreamExpires time.Duration
+	// Path gives the PBX the client's own contact, and a Path that leads to the
+	// client's flow (RFC 3327), instead of a contact of ours.
+	Path bool
 }
 
 // Config is what the proxy is told. Zero values are not defaults.
@@ -39,7 +43,9 @@ type Config struct {
 	Core string
 	// Advertise is host:port at which PBXs reach us.
 	Advertise string
-	Domains   []Domain
+	// AdvertiseTLS is the same over TLS; "" is Advertise.
+	AdvertiseTLS string
+	Domains      []Domain
 	// Window is how long a woken device may take to register.
 	Window time.Duration
 	// Ringback is 180 or 183, sent once a call has waited for RingbackAfter; 0 for none.
@@ -73,9 +79,16 @@ type Waker interface {
 
 // An Upstream reaches a domain's PBX, and the servers of it that are trusted.
 type Upstream interface {
-	Conn(ctx context.Context, domain string) (*upstream.Conn, error)
+	Conn(ctx context.Context, domain, key string, tried ...*upstream.Conn) (*upstream.Conn, error)
+	Live(domain, key string, tried ...*upstream.Conn) *upstream.Conn
 	Dial(ctx context.Context, hostport string) (*upstream.Conn, error)
+	LiveHop(hostport string) *upstream.Conn
 	Trusted(a netip.Addr) bool
+	Serves(a netip.Addr, domain string) bool
+	Several(domain string) bool
+	Suspect(c *upstream.Conn)
+	Failed(c *upstream.Conn, at time.Time)
+	Away(c *upstream.Conn, d time.Duration)
 }
 
 // Deps are the rooms the proxy works with.
@@ -93,6 +106,8 @@ type Proxy struct {
 	cfg           Config
 	advertiseHost string
 	advertisePort int
+	tlsHost       string
+	tlsPort       int
 	domains       map[string]*Domain
 	loc           *location.Location
 	waker         Waker
@@ -121,6 +136,9 @@ type Proxy struct {
 	notes  notes
 	told   tally
 	short  shortGrants
+
+	outages outages
+	talks   talks
 }
 
 // A waiter is told when a device registers on a flow.
@@ -142,6 +160,7 @@ func New(cfg Config, d Deps) *Proxy {
 		waiting: make(map[location.DeviceID]map[waiter]struct{}),
 	}
 	p.advertiseHost, p.advertisePort = splitHostPort(cfg.Advertise, 5060)
+	p.tlsHost, p.tlsPort = splitHostPort(cmp.Or(cfg.AdvertiseTLS, cfg.Advertise), 5061)
 	for _, dom := range cfg.Domains {
 		p.domains[strings.ToLower(dom.Name)] = &dom
 	}

@@ -235,12 +235,14 @@ func TestPX7_StraysAreNotForwardedAndRepeated2xxAre(t *testing.T) {
 func TestPX7_APBXThatCannotBeReached(t *testing.T) {
 	inTown(t, func(t *testing.T, w *town) {
 		ph := w.phone("alice", "tls").awake()
-		w.pbxDown = true
+		w.pbxDown.Store(true)
 		ph.say(ph.asks("MESSAGE", "sip:carol@example.com")...)
 		w.pbx.hears("MESSAGE")
 		w.pbx.conn.Close()
 		synctest.Wait()
-		ph.hears("SIP/2.0 500") // RFC 3261 §16.7 6: the PBX's trouble, as ours
+		if got := ph.hears("SIP/2.0 503"); first(got, "Retry-After") == "" { // ours, since no server is left
+			t.Error("503 without Retry-After")
+		}
 		for _, req := range [][]string{ph.asks("MESSAGE", "sip:carol@example.com"), ph.register("Expires: 0"), ph.dials("sip:carol@example.com", "out")} {
 			ph.say(req...)
 			if strings.HasPrefix(req[0], "INVITE") {

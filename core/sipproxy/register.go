@@ -178,8 +178,8 @@ func askedExpires(req *sip.Request) time.Duration {
 }
 
 // refreshes says whether the PBX need not be asked (decision 4): it accepted
-// the same AOR, instance, contact and tokens on this very flow, and its grant
-// is not half used. All else goes to the PBX, which may challenge.
+// the same AOR, instance, contact and tokens on this very flow, its grant is not
+// half used, and it was reachable ever since. All else goes to the PBX, which may challenge.
 func (p *Proxy) refreshes(reg *registration) bool {
 	if reg.fetch || reg.star || reg.expires <= 0 {
 		return false
@@ -190,7 +190,7 @@ func (p *Proxy) refreshes(reg *registration) bool {
 	}
 	now := time.Now()
 	half := b.Granted.Add(b.GrantEnds.Sub(b.Granted) / 2)
-	if !sameContact(b.Contact, reg.contact.Raw) || !now.Before(half) {
+	if !sameContact(b.Contact, reg.contact.Raw) || !now.Before(half) || p.outages.void(reg.dom.Name, b.Granted) {
 		return false
 	}
 	// Nobody is promised more than what is left of the PBX's grant.
@@ -242,12 +242,7 @@ func authorizations(req *sip.Request) (values []string) {
 // registerThere forwards a REGISTER to the PBX with a contact of ours.
 func (p *Proxy) registerThere(reg *registration) {
 	p.grants.begin(reg)
-	p.withPBX(reg.dom.Name, hopAddr{}, func(pe *peer) {
-		p.askPBX(reg, pe, p.upstreamRegister(reg, pe))
-	}, func(err error) {
-		p.grants.end(reg)
-		p.unreachable(reg.st, reg.dom.Name, err)
-	})
+	p.askPBX(reg)
 }
 
 // upstreamRegister is what the PBX sees: our contact, a long expiry, and

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,71 +14,39 @@ import (
 	"sallyport/core/upstream"
 )
 
-// dialPatience bounds the wait for a connection to the PBX.
-const dialPatience = 5 * time.Second
-
 // toPBX sends a request to the PBX of a domain, or to the server of it that a
-// dialog stays with. make is called with the hop.
-func (p *Proxy) toPBX(st *serverTx, domain string, hop hopAddr, make func(*peer) *sip.Request) {
+// dialog stays with. make is called with the hop, for each that is tried.
+func (p *Proxy) toPBX(st *serverTx, j *journey, make func(*peer) *sip.Request) {
+	fail := func(err error) { p.unreachable(st, j.domain, err) }
 	if st.req.IsInvite() {
 		st.reply(100, "")
-	}
-	send := func(pe *peer) {
-		if st.req.IsInvite() {
-			p.start(st, nil, &plain{to: pe, req: make(pe)})
-			return
-		}
-		p.relay(st, pe, make(pe))
-	}
-	p.withPBX(domain, hop, send, func(err error) { p.unreachable(st, domain, err) })
-}
-
-// withPBX calls use with a live connection to the domain's PBX: at once if
-// there is one, so that the order of a flow's requests is kept, else as soon
-// as it is dialled.
-func (p *Proxy) withPBX(domain string, hop hopAddr, use func(*peer), fail func(error)) {
-	if pe := p.liveHop(domain, hop); pe != nil {
-		use(pe)
+		j.begin(func(pe *peer) { p.start(st, nil, &plain{journey: j, to: pe, build: make}) }, fail)
 		return
 	}
-	dialled := p.calls.Go(func() {
-		ctx, cancel := context.WithTimeout(p.ctx, dialPatience)
-		defer cancel()
-		c, err := p.dial(ctx, domain, hop)
-		if err != nil {
-			fail(err)
-			return
+	hear := func(res *sip.Response) {
+		if res.StatusCode > 100 {
+			st.respond(st.back(res))
 		}
-		use(p.upPeer(c))
-	})
-	if !dialled {
-		fail(context.Canceled)
+	}
+	e := &errand{journey: j, st: st, build: make, hear: hear, end: func(err error) { p.unanswered(st, j.domain, err) }}
+	j.begin(e.send, fail)
+}
+
+// unanswered ends a request that a PBX left without a final answer. A server
+// that keeps silent until the transaction times out leaves it without one
+// (RFC 4320 §4.1).
+func (p *Proxy) unanswered(st *serverTx, domain string, err error) {
+	switch {
+	case err == nil || st.answered() != 0 || errors.Is(err, sip.ErrTransactionTimeout):
+	case errors.Is(err, errNobody):
+		p.unreachable(st, domain, err)
+	default:
+		st.reply(500, "")
 	}
 }
 
 // livePBX returns a connection that is up, or nil; it never waits.
-func (p *Proxy) livePBX(domain string) *peer { return p.liveHop(domain, hopAddr{}) }
-
-// liveHop is livePBX for the server that a dialog stays with.
-func (p *Proxy) liveHop(domain string, hop hopAddr) *peer {
-	if p.up == nil {
-		return nil
-	}
-	ctx, cancel := context.WithCancel(p.ctx)
-	cancel()
-	c, err := p.dial(ctx, domain, hop)
-	if err != nil {
-		return nil
-	}
-	return p.upPeer(c)
-}
-
-func (p *Proxy) dial(ctx context.Context, domain string, hop hopAddr) (*upstream.Conn, error) {
-	if hop.addr.IsValid() {
-		return p.up.Dial(ctx, hop.String())
-	}
-	return p.up.Conn(ctx, domain)
-}
+func (p *Proxy) livePBX(domain string) *peer { return p.journey(domain, "", hopAddr{}).live() }
 
 // answerAgain sends a response whose request came on a connection that has
 // ended since, to where the top Via says, if that is an address of the PBX
@@ -93,13 +62,13 @@ func (p *Proxy) answerAgain(res *sip.Response) error {
 		host = received
 	}
 	if port == 0 {
-		port = 5060
+		port = defaultPort(via.Transport)
 	}
 	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
 	if err != nil || !p.up.Trusted(addr) {
 		return upstream.ErrClosed
 	}
-	hop := hopAddr{addr: netip.AddrPortFrom(addr, uint16(port)), udp: strings.EqualFold(via.Transport, "udp")}
+	hop := hopAddr{addr: netip.AddrPortFrom(addr, uint16(port)), transport: strings.ToLower(via.Transport)}
 	text := sipmsg.Bytes(res)
 	p.calls.Go(func() {
 		ctx, cancel := context.WithTimeout(p.ctx, dialPatience)
@@ -115,13 +84,28 @@ func (p *Proxy) answerAgain(res *sip.Response) error {
 	return nil
 }
 
-// unreachable answers for a PBX that cannot be reached: come back soon.
+// unreachable answers for a PBX that cannot be reached: come back soon. Whoever
+// is told so at the same time comes back at different times.
 func (p *Proxy) unreachable(st *serverTx, domain string, err error) {
-	p.log.Warn("upstream unreachable", "domain", domain, "err", err)
-	st.reply(503, "", sip.NewHeader("Retry-After", "5"))
+	p.log.Warn("request not sent: upstream unreachable", "domain", domain, "err", err)
+	if un, ok := errors.AsType[*upstream.UnreachableError](err); ok && un.Retry > 0 {
+		st.reply(503, "", retryAfter(un.Retry+time.Second-1))
+		return
+	}
+	st.reply(503, "")
 }
 
-// relay forwards a request other than INVITE and its answers.
+// retrySoon and retryLate bound the Retry-After of a 503 of ours.
+const (
+	retrySoon = 5 * time.Second
+	retryLate = 15 * time.Second
+)
+
+func retryAfter(d time.Duration) sip.Header {
+	return sip.NewHeader("Retry-After", strconv.Itoa(int(max(d, time.Second)/time.Second)))
+}
+
+// relay forwards a request other than INVITE to a client, and its answers.
 func (p *Proxy) relay(st *serverTx, to *peer, out *sip.Request) {
 	p.relayHeard(st, to, out, func(res *sip.Response) { st.respond(st.back(res, p.dropFrom(to)...)) }, nil)
 }
@@ -131,7 +115,7 @@ func (p *Proxy) relay(st *serverTx, to *peer, out *sip.Request) {
 // leaves the request without an answer (RFC 4320 §4.1).
 func (p *Proxy) relayHeard(st *serverTx, to *peer, out *sip.Request, final func(*sip.Response), lost func()) {
 	if lost == nil {
-		lost = func() { st.reply(lostStatus(to), "") }
+		lost = func() { st.reply(480, "") }
 	}
 	unheard := p.listenFor(to)
 	hear := func(res *sip.Response) {
@@ -166,15 +150,6 @@ func (p *Proxy) listenFor(to *peer) *time.Timer {
 			to.flow.SetUnanswered()
 		}
 	})
-}
-
-// lostStatus is what a lost hop means for the requester: a device that went
-// away is 480, a PBX that did is our 503 and leaves as 500 (RFC 3261 §16.7 6).
-func lostStatus(to *peer) int {
-	if to.client() {
-		return 480
-	}
-	return 500
 }
 
 // dropFrom names the response headers that may not pass from a hop.

@@ -28,6 +28,7 @@ const (
 	wayPBX    = 'p' // the domain's upstream
 	wayTCP    = 't' // a server of the PBX, over TCP
 	wayUDP    = 'u' // the same over UDP
+	wayTLS    = 's' // the same over TLS
 	wayClient = 'c' // the instance that the next value names
 )
 
@@ -78,14 +79,14 @@ func unseal(user string) (s sealed, ok bool) {
 	switch s.way {
 	case wayPBX, wayClient:
 		return s, n == 0
-	case wayTCP, wayUDP:
+	case wayTCP, wayUDP, wayTLS:
 		raw, err := tokenText.DecodeString(s.body[tokenLen+1:])
 		if err != nil || n != sealV4 && n != sealV6 {
 			return sealed{}, false
 		}
 		addr, _ := netip.AddrFromSlice(raw[:len(raw)-2])
 		port := binary.BigEndian.Uint16(raw[len(raw)-2:])
-		s.hop = hopAddr{addr: netip.AddrPortFrom(addr, port), udp: s.way == wayUDP}
+		s.hop = hopAddr{addr: netip.AddrPortFrom(addr, port), transport: wayNames[s.way]}
 		return s, addr.IsValid()
 	}
 	return sealed{}, false
@@ -102,31 +103,41 @@ func (p *Proxy) holds(s sealed, callID, peer string) bool {
 	return false
 }
 
+// wayNames are the transports of the ways to one server, as core/upstream and
+// URIs name them.
+var wayNames = map[byte]string{wayTCP: "tcp", wayUDP: "udp", wayTLS: "tls"}
+
 // hopAddr is a PBX server a dialog stays with; zero for the domain's upstream.
 type hopAddr struct {
-	addr netip.AddrPort
-	udp  bool
+	addr      netip.AddrPort
+	transport string // "tcp", "udp" or "tls"
 }
 
 func (h hopAddr) way() string {
-	if h.udp {
-		return string(wayUDP)
+	for way, name := range wayNames {
+		if name == h.transport {
+			return string(way)
+		}
 	}
 	return string(wayTCP)
 }
 
 // String is the hop as core/upstream dials it.
-func (h hopAddr) String() string {
-	if h.udp {
-		return "udp:" + h.addr.String()
+func (h hopAddr) String() string { return wayNames[h.way()[0]] + ":" + h.addr.String() }
+
+// stays is the server that a dialog which goes out to the PBX stays with: the
+// one that takes it, where the domain has several.
+func (p *Proxy) stays(to *peer, domain string) hopAddr {
+	if !p.up.Several(domain) {
+		return hopAddr{}
 	}
-	return "tcp:" + h.addr.String()
+	return hopAddr{addr: to.up.Remote(), transport: strings.ToLower(to.via)}
 }
 
 // hopOf is the server that a dialog which comes from the PBX stays with: the
-// one that sent the request, where that is not the domain's upstream. Only its
-// own word counts, the top Via: what Record-Route and Contact say may be the
-// far caller's.
+// one that sent the request, where that is not the domain's one upstream. Only
+// its own word counts, the top Via: what Record-Route and Contact say may be
+// the far caller's.
 func (p *Proxy) hopOf(req *sip.Request, from *peer, domain string) hopAddr {
 	via := req.Via()
 	if via == nil {
@@ -134,14 +145,23 @@ func (p *Proxy) hopOf(req *sip.Request, from *peer, domain string) hopAddr {
 	}
 	port := via.Port
 	if port == 0 {
-		port = 5060
+		port = defaultPort(from.via)
 	}
-	hop := hopAddr{
-		addr: netip.AddrPortFrom(from.remote().Addr().Unmap(), uint16(port)),
-		udp:  strings.EqualFold(from.via, "UDP"),
+	addr := from.remote().Addr().Unmap()
+	hop := hopAddr{addr: netip.AddrPortFrom(addr, uint16(port)), transport: strings.ToLower(from.via)}
+	if from.via == "TLS" && !p.up.Serves(addr, domain) { // nobody knows whom to expect there
+		return hopAddr{}
 	}
-	if up := p.livePBX(domain); up != nil && up.remote() == hop.addr {
+	if up := p.livePBX(domain); !p.up.Several(domain) && up != nil && up.remote() == hop.addr {
 		return hopAddr{}
 	}
 	return hop
+}
+
+// defaultPort is the one that a Via without port means (RFC 3261 §18.2.2).
+func defaultPort(transport string) int {
+	if strings.EqualFold(transport, "tls") {
+		return 5061
+	}
+	return 5060
 }

@@ -15,8 +15,8 @@ func TestASealHoldsForItsDialogAndItsWayAlone(t *testing.T) {
 		peer string
 	}{
 		"the upstream":     {},
-		"a server, TCP":    {hop: hopAddr{addr: netip.MustParseAddrPort("10.0.0.9:5070")}},
-		"a server, UDP":    {hop: hopAddr{addr: netip.MustParseAddrPort("[2001:db8::1]:5060"), udp: true}},
+		"a server, TCP":    {hop: hopAddr{addr: netip.MustParseAddrPort("10.0.0.9:5070"), transport: "tcp"}},
+		"a server, UDP":    {hop: hopAddr{addr: netip.MustParseAddrPort("[2001:db8::1]:5060"), transport: "udp"}},
 		"another instance": {peer: peer},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -58,11 +58,19 @@ func (p *Proxy) tokenFor(id location.DeviceID, regID int) (token, stale string) 
 
 // contactURI is what the PBX calls for a binding.
 func (p *Proxy) contactURI(token, transport string) string {
-	uri := "sip:" + token + "@" + p.cfg.Advertise
-	if t := strings.ToLower(transport); t == "tcp" {
-		uri += ";transport=tcp"
+	uri := "sip:" + token + "@" + p.addressFor(transport)
+	if t := strings.ToLower(transport); t != "udp" {
+		uri += ";transport=" + t
 	}
 	return uri
+}
+
+// addressFor is where a PBX reaches us over a transport.
+func (p *Proxy) addressFor(transport string) string {
+	if strings.EqualFold(transport, "tls") && p.cfg.AdvertiseTLS != "" {
+		return p.cfg.AdvertiseTLS
+	}
+	return p.cfg.Advertise
 }
 
 // recordRoutes are the two values that keep us in a dialog, each in a header
@@ -79,7 +87,7 @@ func (p *Proxy) recordRoutes(next, prev hopName) []sip.Header {
 type hopName struct{ uri string }
 
 func (p *Proxy) towardsPBX(token, transport string) hopName {
-	return hopName{"sip:" + token + "@" + p.cfg.Advertise + ";transport=" + strings.ToLower(transport)}
+	return hopName{"sip:" + token + "@" + p.addressFor(transport) + ";transport=" + strings.ToLower(transport)}
 }
 
 func towardsClient(token string, pe *peer) hopName {
@@ -151,7 +159,8 @@ func routeURI(h sip.Header) (sip.Uri, bool) {
 // isOurs says whether a URI's host and port are an address of ours, as the
 // sender knows it.
 func (p *Proxy) isOurs(from *peer, u *sip.Uri) bool {
-	if strings.EqualFold(u.Host, p.advertiseHost) && (u.Port == p.advertisePort || u.Port == 0 && p.advertisePort == 5060) {
+	if strings.EqualFold(u.Host, p.advertiseHost) && (u.Port == p.advertisePort || u.Port == 0 && p.advertisePort == 5060) ||
+		strings.EqualFold(u.Host, p.tlsHost) && (u.Port == p.tlsPort || u.Port == 0 && p.tlsPort == 5061) {
 		return true
 	}
 	if !from.client() {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,8 +48,9 @@ type town struct {
 	pushes  *pusher
 	pbx     *script
 	pbxOver string // transport to the PBX: "udp", else TCP
-	pbxDown bool
-	pbxSlow time.Duration // before a connection to the PBX is made
+	pbxDown atomic.Bool
+	outward func(*upstream.Config) // changes the way to the PBX; may be nil
+	pbxSlow time.Duration          // before a connection to the PBX is made
 
 	// The core, as it lives now.
 	proxy   *Proxy
@@ -127,13 +129,17 @@ func (w *town) startCore() {
 	w.proxy = New(w.cfg, Deps{Location: w.loc, Waker: w.waker, Traces: w.traces})
 	w.peers = &spy{Proxy: w.proxy}
 	w.flows = downstream.New(w.peers, 2, nil)
-	up := upstream.New(upstream.Config{
+	out := upstream.Config{
 		Upstreams: map[string][]string{"example.com": {"sip:10.0.0.9:5060;transport=" + cmp.Or(w.pbxOver, "tcp")}},
 		DialTCP:   w.dialPBX, KeepAlive: time.Hour,
 		Listen:    []string{"tcp:" + advertise, "udp:" + advertise},
 		ListenTCP: func(context.Context, string) (net.Listener, error) { return w.door, nil },
 		ListenUDP: func(context.Context, string) (net.PacketConn, error) { return w.wire, nil },
-	}, w.proxy.Upstream(), nil, nil)
+	}
+	if w.outward != nil {
+		w.outward(&out)
+	}
+	up := upstream.New(out, w.proxy.Upstream(), nil, nil)
 	w.proxy.Attach(w.flows, up)
 	dialer := tunnel.NewDialer(tunnel.DialerConfig{Name: "core1", Boot: 9, Edges: []string{"edge1:1"},
 		PingEvery: time.Hour, DeadAfter: 3 * time.Hour,

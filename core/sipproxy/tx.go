@@ -14,6 +14,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sallyport/core/location"
 	"sallyport/core/sipmsg"
 )
 
@@ -90,6 +91,8 @@ type serverTx struct {
 	tx   *sip.ServerTx
 	req  *sip.Request // as it came; never changed
 	from *peer
+
+	caller location.DeviceID // the client's device, once it is known who asks; set before the request goes on
 
 	mu     sync.Mutex
 	fork   *fork       // guarded by mu; nil until the request was forwarded

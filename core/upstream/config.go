@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,22 +12,30 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"sallyport/core/sipmsg"
 )
 
 // Config says where to listen, whom to trust and whom to dial. Zero tunables
 // get defaults.
 type Config struct {
-	// Listen are "tcp:HOST:PORT" and "udp:HOST:PORT". An empty host listens
-	// on all addresses.
+	// Listen are "tcp:HOST:PORT", "udp:HOST:PORT" and "tls:HOST:PORT". An
+	// empty host listens on all addresses.
 	Listen []string
 	// Trusted may send requests here. Empty: the addresses the upstreams
 	// resolve to.
 	Trusted []netip.Prefix
 	// Upstreams are the SIP URIs of each domain's servers, in the order they
-	// are tried. Transport is tcp unless the URI says ;transport=udp.
+	// are tried. Transport is tcp unless the URI says ;transport=udp or =tls,
+	// or is a sips: one, or names no port and DNS names another (RFC 3263).
 	Upstreams map[string][]string
+	// ClientTLS makes what each domain's servers are met with over TLS, anew for
+	// each connection; a domain that is not in it trusts the system's roots. ServerName is set here: it
+	// is the host of the URI (RFC 5922 §4), whatever DNS made of it.
+	ClientTLS map[string]func() *tls.Config
+	// ServerTLS is what tls: listeners show.
+	ServerTLS *tls.Config
+	// Probe is how often each server of a domain is asked by OPTIONS whether it
+	// is well, give or take a fifth. 0: never; then only failures tell.
+	Probe time.Duration
 	// MaxMessage bounds one message in bytes. Defaults to 64 KiB.
 	MaxMessage int
 
@@ -37,8 +46,8 @@ type Config struct {
 	WriteTimeout time.Duration
 	// DialTimeout bounds the connecting to one address. Defaults to 5 s.
 	DialTimeout time.Duration
-	// ResolveEvery is how often upstream names are resolved again for the
-	// default of Trusted. Defaults to 1 min.
+	// ResolveEvery is how often upstream names are resolved again. Defaults to
+	// 1 min.
 	ResolveEvery time.Duration
 	// KeepAlive is how often CRLFCRLF goes out on dialled connections (RFC
 	// 5626 §3.5.1). Defaults to 55 s.
@@ -46,11 +55,13 @@ type Config struct {
 	// MaxConns bounds the accepted connections. Defaults to 1024.
 	MaxConns int
 
-	// ListenTCP, ListenUDP, DialTCP and Resolver stand in for the network.
-	// Nil means the real one.
+	// ListenTCP, ListenUDP, DialTCP, DialUDP and Resolver stand in for the
+	// network. Nil means the real one. DialUDP connects a socket for OPTIONS,
+	// so that a port that nobody listens on is heard of (ICMP).
 	ListenTCP func(ctx context.Context, address string) (net.Listener, error)
 	ListenUDP func(ctx context.Context, address string) (net.PacketConn, error)
 	DialTCP   func(ctx context.Context, address string) (net.Conn, error)
+	DialUDP   func(ctx context.Context, local netip.Addr, address string) (net.Conn, error)
 	Resolver  Resolver
 }
 
@@ -64,7 +75,11 @@ type Resolver interface {
 func (c Config) Validate() error {
 	var errs []error
 	for _, l := range c.Listen {
-		if _, _, err := splitListen(l); err != nil {
+		transport, _, err := splitListen(l)
+		if err == nil && transport == tlsTransport && c.ServerTLS == nil {
+			err = fmt.Errorf("%q: needs a certificate", l)
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("sip.listen: %w", err))
 		}
 	}
@@ -112,6 +127,15 @@ func (c Config) withDefaults() Config {
 			return new(net.Dialer).DialContext(ctx, "tcp", address)
 		}
 	}
+	if c.DialUDP == nil {
+		c.DialUDP = func(ctx context.Context, local netip.Addr, address string) (net.Conn, error) {
+			d := net.Dialer{}
+			if local.IsValid() && !local.IsUnspecified() {
+				d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(local, 0))
+			}
+			return d.DialContext(ctx, "udp", address)
+		}
+	}
 	if c.Resolver == nil {
 		c.Resolver = net.DefaultResolver
 	}
@@ -126,61 +150,26 @@ func setDefault[T int | time.Duration](v *T, to T) {
 
 // Transports as they are written in Via.
 const (
-	tcp = "TCP"
-	udp = "UDP"
+	tcp          = "TCP"
+	udp          = "UDP"
+	tlsTransport = "TLS"
 )
 
 // splitListen takes "tcp:10.0.0.5:5060" apart.
 func splitListen(s string) (transport, address string, err error) {
 	kind, address, ok := strings.Cut(s, ":")
 	if _, _, e := net.SplitHostPort(address); !ok || e != nil {
-		return "", "", fmt.Errorf("%q: want tcp:HOST:PORT or udp:HOST:PORT", s)
+		return "", "", fmt.Errorf("%q: want tcp:HOST:PORT, udp:HOST:PORT or tls:HOST:PORT", s)
 	}
 	switch kind {
 	case "tcp":
 		return tcp, address, nil
 	case "udp":
 		return udp, address, nil
-	}
-	return "", "", fmt.Errorf("%q: %s is not offered: use tcp or udp", s, kind)
-}
-
-// Target is where an upstream URI leads.
-type Target struct {
-	// URI is as configured.
-	URI string
-	// Host is a name or an address, without brackets.
-	Host string
-	// Port is 0 when DNS SRV decides (RFC 3263 §4.2).
-	Port uint16
-	// Transport is "TCP" or "UDP".
-	Transport string
-}
-
-// ParseTarget reads an upstream's SIP URI. The error names the URI and what to
-// write instead.
-func ParseTarget(uri string) (Target, error) {
-	u, err := sipmsg.ParseURI(uri)
-	if err != nil {
-		return Target{}, fmt.Errorf("%q: %w", uri, err)
-	}
-	if u.Scheme == "sips" {
-		return Target{}, fmt.Errorf("%q: TLS to an upstream is not offered: use sip: with ;transport=tcp", uri)
-	}
-	if u.Scheme != "sip" {
-		return Target{}, fmt.Errorf("%q: want a sip: URI", uri)
-	}
-	t := Target{URI: uri, Host: strings.Trim(u.Host, "[]"), Port: uint16(u.Port), Transport: tcp}
-	switch name, _ := u.Params.Get("transport"); strings.ToLower(name) {
-	case "", "tcp":
-	case "udp":
-		t.Transport = udp
 	case "tls":
-		return Target{}, fmt.Errorf("%q: transport=tls to an upstream is not offered: use ;transport=tcp", uri)
-	default:
-		return Target{}, fmt.Errorf("%q: transport=%s is not offered: use tcp or udp", uri, name)
+		return tlsTransport, address, nil
 	}
-	return t, nil
+	return "", "", fmt.Errorf("%q: %s is not offered: use tcp, udp or tls", s, kind)
 }
 
 func discardIfNil(log *slog.Logger) *slog.Logger {

@@ -15,16 +15,16 @@ func TestConfigFaultsNameTheirKeyAndRemedy(t *testing.T) {
 	err := Config{
 		Listen: []string{"tcp:10.0.0.5:5060", "10.0.0.5:5060", "tls:10.0.0.5:5061", "udp:10.0.0.5"},
 		Upstreams: map[string][]string{
-			"a": {"sip:pbx;transport=tls"}, "b": {"sips:pbx"}, "c": {"pbx:5060"}, "d": {}, "e": {"sip:pbx;transport=sctp"}, "f": {"sip:ok"},
+			"a": {"sips:pbx;transport=udp"}, "b": {"tel:+1"}, "c": {"pbx:5060"}, "d": {}, "e": {"sip:pbx;transport=sctp"}, "f": {"sip:ok"},
 		},
 	}.Validate()
 	if err == nil {
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{
-		`sip.listen: "10.0.0.5:5060": want tcp:HOST:PORT`, `"tls:10.0.0.5:5061": tls is not offered`, `"udp:10.0.0.5": want tcp:`,
-		`sip.domain a: upstream: "sip:pbx;transport=tls": transport=tls to an upstream is not offered: use ;transport=tcp`,
-		`sip.domain b: upstream: "sips:pbx": TLS`, `sip.domain c: upstream: "pbx:5060"`, "sip.domain d: upstream: none given",
+		`sip.listen: "10.0.0.5:5060": want tcp:HOST:PORT`, `"tls:10.0.0.5:5061": needs a certificate`, `"udp:10.0.0.5": want tcp:`,
+		`sip.domain a: upstream: "sips:pbx;transport=udp": sips: is never over UDP`,
+		`sip.domain b: upstream: "tel:+1": want a sip: or sips: URI`, `sip.domain c: upstream: "pbx:5060"`, "sip.domain d: upstream: none given",
 		`transport=sctp is not offered`,
 	} {
 		if !strings.Contains(err.Error(), want) {

@@ -21,7 +21,7 @@ var (
 	ErrTooBig = errors.New("message too big for upstream")
 )
 
-// Conn is one connection to or from a SIP server; over UDP, the server's
+// Conn is one connection to or from a SIP server, over TCP or TLS; over UDP, the server's
 // address seen from one of our sockets. Its methods may be called from any
 // goroutine.
 type Conn struct {
@@ -33,8 +33,9 @@ type Conn struct {
 	trusted   bool
 	dialled   bool
 	up        *Upstream
-	stream    net.Conn       // TCP
+	stream    net.Conn       // TCP and TLS
 	packet    net.PacketConn // UDP
+	socket    *socket        // UDP
 
 	done    chan struct{} // closed when the connection has ended
 	closing chan struct{} // closed when it is to end
@@ -42,7 +43,9 @@ type Conn struct {
 	ended   sync.Once
 
 	queue    *outbox
-	answered atomic.Bool // something was sent
+	answered atomic.Bool  // something was sent
+	heard    atomic.Int64 // when the last message came, in ns since 1970
+	probing  atomic.Pointer[probe]
 }
 
 // maxDatagram is the largest UDP payload.
@@ -51,7 +54,7 @@ const maxDatagram = 65507
 // ID names the connection; it is unique in this process's life.
 func (c *Conn) ID() string { return c.id }
 
-// Transport is "TCP" or "UDP", as in Via.
+// Transport is "TCP", "UDP" or "TLS", as in Via.
 func (c *Conn) Transport() string { return c.transport }
 
 // Remote is the peer's address.
@@ -99,12 +102,21 @@ func (c *Conn) sendPacket(p []byte) error {
 	return nil
 }
 
-// Close ends a TCP connection after what is queued has been written, or half a
+// Close ends a TCP or TLS connection after what is queued has been written, or half a
 // second. It does not wait. An address seen over UDP stays what it is.
 func (c *Conn) Close() {
 	if c.packet == nil {
 		c.shut()
 	}
+}
+
+// drop ends a connection whose server is dead, over UDP too.
+func (c *Conn) drop() {
+	if c.packet != nil {
+		c.socket.drop(c)
+		return
+	}
+	c.shut()
 }
 
 func (c *Conn) shut() {
@@ -129,7 +141,7 @@ func (c *Conn) isClosing() bool {
 // flushTime is how long a closing connection may still take to write.
 const flushTime = 500 * time.Millisecond
 
-// write is the writer goroutine of a TCP connection. It ends the connection
+// write is the writer goroutine of a stream. It ends the connection
 // when a write fails or Close is called.
 func (c *Conn) write() {
 	defer c.stream.Close()
@@ -167,7 +179,7 @@ func (c *Conn) flush() bool {
 		if !ok {
 			return false
 		}
-		c.up.metrics.messages.WithLabelValues("out", tcp).Add(float64(msgs))
+		c.up.metrics.messages.WithLabelValues("out", c.transport).Add(float64(msgs))
 	}
 }
 
@@ -207,7 +219,7 @@ const (
 	answerTime = time.Second
 )
 
-// read is the reader goroutine of a TCP connection: it cuts messages and hands
+// read is the reader goroutine of a stream: it cuts messages and hands
 // them over in order until the connection ends.
 func (c *Conn) read() {
 	cut := sipstream.New(sipstream.Limits{MaxMessage: c.up.cfg.MaxMessage})
@@ -254,7 +266,10 @@ func (c *Conn) deliver(cut *sipstream.Cutter) bool {
 		case sipstream.Ping:
 			_ = c.Send([]byte("\r\n"))
 		case sipstream.Message:
-			c.up.metrics.messages.WithLabelValues("in", tcp).Inc()
+			if c.hear(msg) {
+				continue
+			}
+			c.up.metrics.messages.WithLabelValues("in", c.transport).Inc()
 			c.up.handler.Message(c, append([]byte(nil), msg...))
 			if !c.trusted {
 				c.up.metrics.dropped.WithLabelValues("untrusted").Inc()
@@ -279,8 +294,16 @@ func (c *Conn) awaitAnswer() {
 	}
 }
 
-// serve runs a TCP connection to its end.
+// serve runs a TCP or TLS connection to its end.
 func (c *Conn) serve() {
+	if err := c.shake(); err != nil {
+		c.up.metrics.dropped.WithLabelValues("handshake").Inc()
+		c.up.log.Info("upstream handshake failed", "remote", c.remote, "err", err)
+		c.shut()
+		c.stream.Close()
+		c.end()
+		return
+	}
 	written := make(chan struct{})
 	go func() {
 		defer close(written)

@@ -12,8 +12,9 @@ import (
 )
 
 var (
-	pbxOnly   = map[string][]string{"example.com": {"sip:pbx.example.com:5060;transport=tcp"}}
-	listening = Config{Listen: []string{"tcp:10.0.0.5:5060"}, Upstreams: pbxOnly}
+	pbxOnly       = map[string][]string{"example.com": {"sip:pbx.example.com:5060;transport=tcp"}}
+	pbxOnlyConfig = Config{Upstreams: pbxOnly}
+	listening     = Config{Listen: []string{"tcp:10.0.0.5:5060"}, Upstreams: pbxOnly}
 )
 
 func TestMessagesOfAConnectionComeInOrderHoweverTheyAreCut(t *testing.T) {
@@ -220,7 +221,7 @@ func TestTheEndOfRunEndsEverything(t *testing.T) {
 		if w.seen.ended() != 2 {
 			t.Errorf("Closed was called %d times", w.seen.ended())
 		}
-		if _, err := w.up.Conn(t.Context(), "example.com"); !errors.Is(err, ErrUnreachable) {
+		if _, err := w.up.Conn(t.Context(), "example.com", ""); !errors.Is(err, ErrUnreachable) {
 			t.Errorf("Conn after Run: %v", err)
 		}
 	})

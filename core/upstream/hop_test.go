@@ -3,7 +3,6 @@ package upstream
 import (
 	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -19,7 +18,7 @@ func TestOneDialIsSharedAndItsConnectionReused(t *testing.T) {
 		conns := make(chan *Conn, 20)
 		for range 20 {
 			wg.Go(func() {
-				c, err := w.up.Conn(within(t, time.Second), "EXAMPLE.com")
+				c, err := w.up.Conn(within(t, time.Second), "EXAMPLE.com", "")
 				if err != nil {
 					t.Error(err)
 				}
@@ -97,7 +96,7 @@ func TestACallerDoesNotWaitForTheBackOff(t *testing.T) {
 		time.Sleep(5 * time.Minute) // the keeper's pause is long by now
 		w.setRefuse("*", nil)
 		time.Sleep(1100 * time.Millisecond)
-		if _, err := w.up.Conn(t.Context(), "example.com"); err != nil {
+		if _, err := w.up.Conn(t.Context(), "example.com", ""); err != nil {
 			t.Errorf("the server is back: %v", err)
 		}
 	})
@@ -111,7 +110,7 @@ func TestAnUnreachableUpstreamFailsAtOnceWithItsReason(t *testing.T) {
 		synctest.Wait()
 		start := time.Now()
 		for range 100 {
-			_, err := w.up.Conn(t.Context(), "example.com")
+			_, err := w.up.Conn(t.Context(), "example.com", "")
 			if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "connection refused") {
 				t.Fatal(err)
 			}
@@ -119,7 +118,7 @@ func TestAnUnreachableUpstreamFailsAtOnceWithItsReason(t *testing.T) {
 		if time.Since(start) != 0 || len(w.dials()) > 3 {
 			t.Errorf("%v, %d dials", time.Since(start), len(w.dials()))
 		}
-		if _, err := w.up.Conn(t.Context(), "other.example"); !errors.Is(err, ErrNoDomain) || !strings.Contains(err.Error(), "other.example") {
+		if _, err := w.up.Conn(t.Context(), "other.example", ""); !errors.Is(err, ErrNoDomain) || !strings.Contains(err.Error(), "other.example") {
 			t.Error(err)
 		}
 	})
@@ -134,40 +133,15 @@ func TestACallerThatLeavesDoesNotStopTheDial(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := w.up.Conn(ctx, "example.com"); !errors.Is(err, context.Canceled) {
+		if _, err := w.up.Conn(ctx, "example.com", ""); !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
 		close(gate)
-		if _, err := w.up.Conn(t.Context(), "example.com"); err != nil {
+		if _, err := w.up.Conn(t.Context(), "example.com", ""); err != nil {
 			t.Error(err)
 		}
 		if len(w.dials()) != 1 {
 			t.Errorf("%v", w.dials())
-		}
-	})
-}
-
-func TestRFC3263_SRVDecidesWhenNoPortIsGiven(t *testing.T) {
-	inWorld(t, Config{Upstreams: map[string][]string{"example.com": {"sip:example.com", "sip:10.0.0.7"}}}, func(t *testing.T, w *world) {
-		w.setName("example.com", "10.0.0.1")
-		w.far().Close()
-		synctest.Wait()
-		w.mu.Lock()
-		w.dialled = nil
-		w.names["a"], w.names["b"] = "10.0.0.2,10.0.0.3", "10.0.0.4"
-		w.srv["_sip._tcp.example.com"] = []*net.SRV{{Target: "a.", Port: 5070}, {Target: "gone.", Port: 1}, {Target: "b.", Port: 5080}}
-		w.refuse = map[string]error{"10.0.0.2:5070": errors.New("no"), "10.0.0.3:5070": errors.New("no"), "10.0.0.4:5080": errors.New("no")}
-		w.mu.Unlock()
-		time.Sleep(3 * time.Second)
-		c, err := w.up.Conn(t.Context(), "example.com")
-		if err != nil || c.Remote().String() != "10.0.0.7:5060" {
-			t.Errorf("%v, %v", c, err)
-		}
-		if got := w.dials(); !slices.Equal(got, []string{"10.0.0.2:5070", "10.0.0.3:5070", "10.0.0.4:5080", "10.0.0.7:5060"}) {
-			t.Errorf("dialled %v", got)
-		}
-		if s := w.up.Status()[0]; s.Upstream != "sip:10.0.0.7" {
-			t.Errorf("status %+v", s)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -39,8 +40,11 @@ func (u *Upstream) open(ctx context.Context) ([]net.Listener, error) {
 			if err != nil {
 				return fail(entry, err)
 			}
-			listeners = append(listeners, l)
 			addr = l.Addr()
+			if transport == tlsTransport {
+				l = u.secureListener(l)
+			}
+			listeners = append(listeners, l)
 		}
 		u.mu.Lock()
 		u.addrs = append(u.addrs, addr)
@@ -66,8 +70,11 @@ func (u *Upstream) accept(ctx context.Context, l net.Listener) {
 			}
 			continue
 		}
-		remote := addrPort(nc.RemoteAddr())
-		c := u.newStream(nc, remote, false)
+		transport := tcp
+		if _, secure := nc.(*tls.Conn); secure {
+			transport = tlsTransport
+		}
+		c := u.newStream(nc, transport, addrPort(nc.RemoteAddr()), false)
 		if u.full(c.trusted) || !u.admit(c, c.serve) {
 			u.metrics.dropped.WithLabelValues("too_many").Inc()
 			nc.Close()
@@ -85,9 +92,9 @@ func (u *Upstream) full(trusted bool) bool {
 	return u.accepted >= u.cfg.MaxConns/4
 }
 
-func (u *Upstream) newStream(nc net.Conn, remote netip.AddrPort, dialled bool) *Conn {
+func (u *Upstream) newStream(nc net.Conn, transport string, remote netip.AddrPort, dialled bool) *Conn {
 	return &Conn{
-		transport: tcp,
+		transport: transport,
 		local:     addrPort(nc.LocalAddr()),
 		remote:    remote,
 		trusted:   dialled || u.Trusted(remote.Addr()),

@@ -3,6 +3,7 @@ package upstream
 import "github.com/prometheus/client_golang/prometheus"
 
 type metrics struct {
+	up       *prometheus.GaugeVec
 	conns    *prometheus.GaugeVec
 	dials    *prometheus.CounterVec
 	messages *prometheus.CounterVec
@@ -12,6 +13,10 @@ type metrics struct {
 // newMetrics registers this package's metrics; a nil reg leaves them unseen.
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
+		up: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "sallyport_upstream_up",
+			Help: "Whether a SIP server of a domain can be reached (1) or not (0).",
+		}, []string{"domain", "server"}),
 		conns: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "sallyport_upstream_connections",
 			Help: "Connections with SIP servers, by transport and who opened them (in: they, out: the core).",
@@ -26,11 +31,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"direction", "transport"}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sallyport_upstream_dropped_total",
-			Help: "Messages and connections dropped, by reason (untrusted, queue_full, framing, too_big, too_many).",
+			Help: "Messages and connections dropped, by reason (untrusted, queue_full, framing, too_big, too_many, handshake).",
 		}, []string{"reason"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.conns, m.dials, m.messages, m.dropped)
+		reg.MustRegister(m.up, m.conns, m.dials, m.messages, m.dropped)
 	}
 	return m
 }

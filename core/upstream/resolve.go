@@ -2,57 +2,145 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
-	"strconv"
 	"strings"
-	"time"
 )
 
-// defaultPort is SIP's over TCP and UDP.
-const defaultPort = 5060
-
-// maxAddrs bounds the addresses tried for one target.
+// maxAddrs bounds the addresses of one target.
 const maxAddrs = 16
 
-// resolve turns a target into addresses in the order they are to be tried:
-// SRV records when the target names no port and is no address (RFC 3263
-// §4.2), else the host's addresses.
-func (u *Upstream) resolve(ctx context.Context, t Target) ([]netip.AddrPort, error) {
+// resolveAll resolves every domain.
+func (u *Upstream) resolveAll(ctx context.Context) map[*domain][]place {
+	found := make(map[*domain][]place)
+	for _, d := range u.domains {
+		found[d] = d.resolve(ctx)
+	}
+	return found
+}
+
+// resolve finds the servers of the domain. A name that does not resolve leaves
+// its target the servers that it had.
+func (d *domain) resolve(ctx context.Context) (found []place) {
+	var failed []error
+	tier := 0
+	for _, t := range d.targets {
+		some, err := d.up.resolve(ctx, t)
+		if err != nil {
+			if ctx.Err() == nil {
+				d.up.log.Warn("upstream does not resolve", "upstream", t.URI, "err", err)
+			}
+			failed = append(failed, err)
+			some = d.known(t)
+		}
+		next := tier
+		for _, p := range some {
+			if len(found) >= maxServers {
+				break
+			}
+			p.tier += tier
+			next = max(next, p.tier+1)
+			found = append(found, p)
+		}
+		tier = next
+	}
+	d.mu.Lock()
+	d.lookup = errors.Join(failed...)
+	d.mu.Unlock()
+	return found
+}
+
+// known are the places that a target led to before.
+func (d *domain) known(t Target) (places []place) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, s := range d.servers {
+		if s.target.URI == t.URI {
+			places = append(places, place{target: s.target, at: s.at, weight: s.weight})
+		}
+	}
+	return places
+}
+
+// resolve turns a target into places (RFC 3263 §4): NAPTR records where the URI
+// names neither transport nor port, then SRV where it names no port, else the
+// host's addresses, which share the load.
+func (u *Upstream) resolve(ctx context.Context, t Target) ([]place, error) {
 	if a, err := netip.ParseAddr(t.Host); err == nil {
-		return []netip.AddrPort{netip.AddrPortFrom(a.Unmap(), portOr(t.Port))}, nil
+		return []place{{target: t, at: netip.AddrPortFrom(a.Unmap(), t.port()), weight: 1}}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, u.cfg.DialTimeout)
 	defer cancel()
 	if t.Port == 0 {
-		if addrs := u.resolveSRV(ctx, t); len(addrs) > 0 {
-			return addrs, nil
+		if t.Open {
+			if found := u.resolveNAPTR(ctx, t); len(found) > 0 {
+				return found, nil
+			}
+		}
+		service, proto := serviceOf(t.Transport)
+		if _, records, err := u.cfg.Resolver.LookupSRV(ctx, service, proto, t.Host); err == nil {
+			if found := u.resolveSRV(ctx, t, records); len(found) > 0 {
+				return found, nil
+			}
 		}
 	}
-	return u.resolveHost(ctx, t.Host, portOr(t.Port))
+	addrs, err := u.resolveHost(ctx, t.Host, t.port())
+	if err != nil {
+		return nil, err
+	}
+	var found []place
+	for _, a := range addrs {
+		found = append(found, place{target: t, at: a, weight: 1})
+	}
+	return found, nil
 }
 
-// resolveSRV returns nothing where there are no records: the caller falls
-// back to the host itself.
-func (u *Upstream) resolveSRV(ctx context.Context, t Target) []netip.AddrPort {
-	_, records, err := u.cfg.Resolver.LookupSRV(ctx, "sip", strings.ToLower(t.Transport), t.Host)
-	if err != nil {
-		return nil
+// serviceOf names a transport in SRV (RFC 3263 §4.2).
+func serviceOf(transport string) (service, proto string) {
+	switch transport {
+	case tlsTransport:
+		return "sips", "tcp"
+	case udp:
+		return "sip", "udp"
 	}
-	var out []netip.AddrPort
+	return "sip", "tcp"
+}
+
+// resolveSRV returns nothing where no record leads to an address: the caller
+// falls back to the host itself.
+func (u *Upstream) resolveSRV(ctx context.Context, t Target, records []*net.SRV) (found []place) {
+	tiers := make(map[uint16]int) // records come by priority
 	for _, r := range records {
+		if r.Target == "." { // RFC 2782: not offered
+			continue
+		}
 		addrs, err := u.resolveHost(ctx, strings.TrimSuffix(r.Target, "."), r.Port)
 		if err != nil {
 			continue
 		}
-		if out = append(out, addrs...); len(out) >= maxAddrs {
-			return out[:maxAddrs]
+		tier, known := tiers[r.Priority]
+		if !known {
+			tier = len(tiers)
+			tiers[r.Priority] = tier
+		}
+		for _, a := range addrs {
+			found = append(found, place{target: t, at: a, tier: tier, weight: float64(r.Weight) / float64(len(addrs))})
+		}
+		if len(found) >= maxAddrs {
+			return found[:maxAddrs]
 		}
 	}
-	return out
+	return found
 }
 
 func (u *Upstream) resolveHost(ctx context.Context, host string, port uint16) ([]netip.AddrPort, error) {
+	if a, err := netip.ParseAddr(host); err == nil {
+		return []netip.AddrPort{netip.AddrPortFrom(a.Unmap(), port)}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, u.cfg.DialTimeout)
+	defer cancel()
 	addrs, err := u.cfg.Resolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
 		return nil, fmt.Errorf("resolve %s: %w", host, err)
@@ -65,13 +153,6 @@ func (u *Upstream) resolveHost(ctx context.Context, host string, port uint16) ([
 		out = append(out, netip.AddrPortFrom(a.Unmap(), port))
 	}
 	return out, nil
-}
-
-func portOr(p uint16) uint16 {
-	if p == 0 {
-		return defaultPort
-	}
-	return p
 }
 
 // Trusted reports whether requests from a are answered: a is in the
@@ -90,74 +171,31 @@ func (u *Upstream) Trusted(a netip.Addr) bool {
 	return peers != nil && (*peers)[a]
 }
 
-// watchPeers resolves the upstreams now and then, so that a server that moves
-// is still known when it calls.
-func (u *Upstream) watchPeers(ctx context.Context) {
-	tick := time.NewTicker(u.cfg.ResolveEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			u.resolvePeers(ctx)
-		}
-	}
-}
-
-// resolvePeers renews the addresses of all upstreams. A name that does not
-// resolve keeps the addresses it had.
-func (u *Upstream) resolvePeers(ctx context.Context) {
-	if len(u.cfg.Trusted) > 0 {
-		return
-	}
+// trust renews the addresses that are trusted by default: those just found, and
+// of the other domains those that are known.
+func (u *Upstream) trust(found map[*domain][]place) {
+	u.trustMu.Lock()
+	defer u.trustMu.Unlock()
 	peers := make(map[netip.Addr]bool)
 	for _, d := range u.domains {
-		for _, t := range d.targets {
-			addrs, err := u.resolve(ctx, t)
-			if err != nil {
-				if ctx.Err() == nil {
-					u.log.Warn("upstream does not resolve", "upstream", t.URI, "err", err)
-				}
-				addrs = u.lastPeers[t]
-			}
-			u.lastPeers[t] = addrs
-			for _, a := range addrs {
-				peers[a.Addr()] = true
-			}
+		for _, p := range found[d] {
+			peers[p.at.Addr()] = true
 		}
+		if _, fresh := found[d]; fresh {
+			continue
+		}
+		d.mu.Lock()
+		for _, s := range d.servers {
+			peers[s.at.Addr()] = true
+		}
+		d.mu.Unlock()
 	}
 	u.peers.Store(&peers)
 }
 
-// splitHop reads "10.0.0.7:5060", with "tcp:" or "udp:" before it or not.
-func splitHop(hostport string) (Target, error) {
-	t := Target{URI: hostport, Transport: tcp}
-	rest := hostport
-	if s, ok := strings.CutPrefix(rest, "udp:"); ok {
-		t.Transport, rest = udp, s
-	} else {
-		rest = strings.TrimPrefix(rest, "tcp:")
-	}
-	host, port, err := splitPort(rest)
-	if err != nil {
-		return Target{}, fmt.Errorf("next hop %q: %w", hostport, err)
-	}
-	t.Host, t.Port = host, port
-	return t, nil
-}
-
-func splitPort(s string) (string, uint16, error) {
-	if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
-		return a.String(), defaultPort, nil
-	}
-	i := strings.LastIndexByte(s, ':')
-	if i < 0 {
-		return s, defaultPort, nil
-	}
-	port, err := strconv.ParseUint(s[i+1:], 10, 16)
-	if err != nil || port == 0 || i == 0 {
-		return "", 0, fmt.Errorf("want HOST:PORT")
-	}
-	return strings.Trim(s[:i], "[]"), uint16(port), nil
+// over says whether Run has not begun or is over.
+func (u *Upstream) over() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.ctx == nil || u.ctx.Err() != nil
 }

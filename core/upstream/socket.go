@@ -74,6 +74,7 @@ func (s *socket) datagram(p []byte, from netip.AddrPort) {
 	if err != nil {
 		return
 	}
+	c.hear(p)
 	m.messages.WithLabelValues("in", udp).Inc()
 	s.up.handler.Message(c, append([]byte(nil), p...))
 }
@@ -120,6 +121,7 @@ func (s *socket) peer(a netip.AddrPort) (*Conn, error) {
 		trusted:   true,
 		up:        s.up,
 		packet:    s.pc,
+		socket:    s,
 		done:      make(chan struct{}),
 		closing:   make(chan struct{}),
 	}
@@ -128,6 +130,18 @@ func (s *socket) peer(a netip.AddrPort) (*Conn, error) {
 	}
 	s.peers[a] = c
 	return c, nil
+}
+
+// drop ends the connection to one peer. What it sends from now on makes a new
+// one.
+func (s *socket) drop(c *Conn) {
+	s.mu.Lock()
+	if s.peers[c.remote] == c {
+		delete(s.peers, c.remote)
+		delete(s.hops, c.remote)
+	}
+	s.mu.Unlock()
+	c.end()
 }
 
 // end closes all peers' connections.

@@ -94,7 +94,7 @@ func TestAUDPUpstreamIsReachedFromTheListener(t *testing.T) {
 		Listen:    []string{"udp:127.0.0.1:0", "tcp:127.0.0.1:0"},
 		Upstreams: map[string][]string{"example.com": {"sip:" + pbx.LocalAddr().String() + ";transport=udp"}},
 	}, &recorder{})
-	c, err := u.Conn(t.Context(), "example.com")
+	c, err := u.Conn(t.Context(), "example.com", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +148,7 @@ func TestManyPeersDoNotPushOutTheUpstream(t *testing.T) {
 		Listen:    []string{"udp:127.0.0.1:0"},
 		Upstreams: map[string][]string{"example.com": {"sip:" + pbx.LocalAddr().String() + ";transport=udp"}},
 	}, &recorder{})
-	c, err := u.Conn(t.Context(), "example.com")
+	c, err := u.Conn(t.Context(), "example.com", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +157,7 @@ func TestManyPeersDoNotPushOutTheUpstream(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if again, err := u.Conn(t.Context(), "example.com"); err != nil || again != c {
+	if again, err := u.Conn(t.Context(), "example.com", ""); err != nil || again != c {
 		t.Errorf("the upstream is another connection: %v, %v", again, err)
 	}
 	select {

@@ -26,8 +26,26 @@ var (
 	ErrNoDomain = errors.New("domain has no upstream")
 )
 
-// Handler is told what comes in. Both methods are called on the connection's
-// reading goroutine and must not block; one connection's calls are in order.
+// UnreachableError says that no server of a domain can be reached now. It is
+// ErrUnreachable.
+type UnreachableError struct {
+	Domain string
+	// Retry is when a server that is only away, by its own word, is asked
+	// again; 0 when nobody knows.
+	Retry time.Duration
+	Err   error // why each of them cannot
+}
+
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("%v: %s: %v", ErrUnreachable, e.Domain, e.Err)
+}
+
+// Unwrap makes errors.Is find ErrUnreachable and the reasons behind it.
+func (e *UnreachableError) Unwrap() []error { return []error{ErrUnreachable, e.Err} }
+
+// Handler is told what comes in. Message and Closed are called on the
+// connection's reading goroutine and must not block; one connection's calls are
+// in order.
 type Handler interface {
 	// Message is one whole message, which the callee owns. From a connection
 	// that is not Trusted it is to be answered with 403 and nothing else; the
@@ -35,6 +53,10 @@ type Handler interface {
 	Message(c *Conn, p []byte)
 	// Closed is the last call for c.
 	Closed(c *Conn)
+	// Reachable says that no server of the domain can be reached any more, or
+	// that one can again after none could. It must not block, nor call back
+	// into Upstream; the calls for a domain are in order.
+	Reachable(domain string, up bool)
 }
 
 // Upstream is the set of all connections to SIP servers.
@@ -44,12 +66,11 @@ type Upstream struct {
 	handler Handler
 	log     *slog.Logger
 	metrics *metrics
-	domains map[string]*hop
+	domains map[string]*domain
 	ready   chan struct{}
 
-	peers atomic.Pointer[map[netip.Addr]bool]
-	// Owned by Run, then by watchPeers.
-	lastPeers map[Target][]netip.AddrPort
+	trustMu sync.Mutex // taken before a domain's
+	peers   atomic.Pointer[map[netip.Addr]bool]
 
 	// Guarded by mu.
 	mu       sync.Mutex
@@ -72,37 +93,40 @@ type Upstream struct {
 // [Config.Validate] tells, are returned by Run. reg may be nil.
 func New(cfg Config, h Handler, log *slog.Logger, reg prometheus.Registerer) *Upstream {
 	u := &Upstream{
-		cfg:       cfg.withDefaults(),
-		handler:   h,
-		log:       discardIfNil(log).With("room", "upstream"),
-		metrics:   newMetrics(reg),
-		domains:   make(map[string]*hop),
-		ready:     make(chan struct{}),
-		lastPeers: make(map[Target][]netip.AddrPort),
-		conns:     make(map[*Conn]struct{}),
-		hops:      make(map[string]*hop),
+		cfg:     cfg.withDefaults(),
+		handler: h,
+		log:     discardIfNil(log).With("room", "upstream"),
+		metrics: newMetrics(reg),
+		domains: make(map[string]*domain),
+		ready:   make(chan struct{}),
+		conns:   make(map[*Conn]struct{}),
+		hops:    make(map[string]*hop),
 	}
-	for domain, uris := range cfg.Upstreams {
-		d := &hop{up: u, domain: strings.ToLower(domain)}
+	for name, uris := range cfg.Upstreams {
+		d := &domain{
+			up: u, name: strings.ToLower(name), tls: cfg.ClientTLS[name],
+			changed: make(chan struct{}), kick: make(chan struct{}, 1),
+		}
 		for _, uri := range uris {
 			if t, err := ParseTarget(uri); err == nil {
 				d.targets = append(d.targets, t)
 			}
 		}
-		u.domains[d.domain] = d
+		u.domains[d.name] = d
 	}
 	return u
 }
 
-// Run opens the listeners, keeps a connection to each domain, and serves until
-// ctx ends. It returns nil then, or why it could not serve.
+// Run opens the listeners, keeps a connection to each server of each domain, and
+// serves until ctx ends. It returns nil then, or why it could not serve.
 func (u *Upstream) Run(ctx context.Context) error {
 	if err := u.cfg.Validate(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	u.resolvePeers(ctx)
+	found := u.resolveAll(ctx)
+	u.trust(found)
 	listeners, err := u.open(ctx)
 	if err != nil {
 		return err
@@ -117,9 +141,9 @@ func (u *Upstream) Run(ctx context.Context) error {
 		u.spawn(s.read)
 	}
 	for _, d := range u.domains {
-		u.spawn(func() { d.keep(ctx) })
+		d.take(ctx, found[d])
+		u.spawn(func() { d.follow(ctx) })
 	}
-	u.spawn(func() { u.watchPeers(ctx) })
 	close(u.ready)
 	<-ctx.Done()
 	u.leave(listeners)
@@ -154,28 +178,134 @@ func (u *Upstream) Addrs() []net.Addr {
 	return slices.Clone(u.addrs)
 }
 
-// Conn returns a live connection to the domain's upstream. It dials where
-// there is none, together with whoever else waits, for as long as ctx allows;
-// within a second of a failed attempt it fails at once. Errors are
-// ErrUnreachable, with the reason behind it, ErrNoDomain, or ctx's.
-func (u *Upstream) Conn(ctx context.Context, domain string) (*Conn, error) {
+// Conn returns a live connection to the best server of a domain that is not
+// among those tried. key keeps those who ask alike on one of several servers
+// that are equally good, as long as that is up: an AOR, say. Where none is up,
+// Conn waits for one that may be soon, for as long as ctx allows, and no more
+// than a second once all have failed. Errors are an [UnreachableError],
+// ErrNoDomain, or ctx's.
+func (u *Upstream) Conn(ctx context.Context, domain, key string, tried ...*Conn) (*Conn, error) {
 	d := u.domains[strings.ToLower(domain)]
 	if d == nil {
 		return nil, fmt.Errorf("%w: %s", ErrNoDomain, domain)
 	}
-	return d.get(ctx)
+	return d.await(ctx, key, tried)
+}
+
+// Live is Conn for those who do not wait: nil where no server is up.
+func (u *Upstream) Live(domain, key string, tried ...*Conn) *Conn {
+	d := u.domains[strings.ToLower(domain)]
+	if d == nil {
+		return nil
+	}
+	return d.live(key, tried)
+}
+
+// LiveHop is Dial for those who do not wait: nil without a connection.
+func (u *Upstream) LiveHop(hostport string) *Conn {
+	t, err := splitHop(hostport)
+	if err != nil {
+		return nil
+	}
+	if s := u.serverAt(t); s != nil {
+		return s.live()
+	}
+	u.hopsMu.Lock()
+	h := u.hops[hostport]
+	u.hopsMu.Unlock()
+	if h == nil {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.live()
+}
+
+// Several reports whether a domain has, or may have, more than one server, so
+// that a dialog has to remember which of them it is with.
+func (u *Upstream) Several(domain string) bool {
+	d := u.domains[strings.ToLower(domain)]
+	return d != nil && d.several()
+}
+
+// Serves reports whether an address is that of a server of the domain.
+func (u *Upstream) Serves(a netip.Addr, domain string) bool {
+	d := u.domains[strings.ToLower(domain)]
+	return d != nil && d.has(a.Unmap().WithZone(""))
+}
+
+// Suspect says that a request on c waits for its answer longer than it should.
+// The server is asked by OPTIONS whether it is well.
+func (u *Upstream) Suspect(c *Conn) {
+	for _, s := range u.serversOf(c) {
+		s.suspected()
+	}
+}
+
+// Failed says that a request which left on c at the time at got no answer in
+// time. If nothing at all was heard from the server since, it is taken for
+// dead: its connection ends, and it is tried anew.
+func (u *Upstream) Failed(c *Conn, at time.Time) {
+	if c.heardSince(at) {
+		return
+	}
+	for _, s := range u.serversOf(c) {
+		s.failed(errors.New("a request was not answered"))
+	}
+}
+
+// maxAway bounds how long a server may ask to be left alone.
+const maxAway = 10 * time.Minute
+
+// Away says that the server behind c asked to be left alone for d (503 with
+// Retry-After, RFC 3261 §21.5.4), or for 10 min if that is less.
+func (u *Upstream) Away(c *Conn, d time.Duration) {
+	for _, s := range u.serversOf(c) {
+		s.leaveAlone(min(d, maxAway))
+	}
+}
+
+// serversOf are the domains' servers at the far end of c.
+func (u *Upstream) serversOf(c *Conn) (found []*server) {
+	for _, d := range u.domains {
+		if s := d.at(c.transport, c.remote); s != nil {
+			found = append(found, s)
+		}
+	}
+	return found
+}
+
+// serverAt is a domain's server at a next hop.
+func (u *Upstream) serverAt(t Target) *server {
+	a, err := netip.ParseAddr(t.Host)
+	if err != nil {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(u.domains)) {
+		if s := u.domains[name].at(t.Transport, netip.AddrPortFrom(a.Unmap(), t.port())); s != nil {
+			return s
+		}
+	}
+	return nil
 }
 
 // maxHops bounds the next hops remembered beside the domains' upstreams.
 const maxHops = 256
 
-// Dial returns a live connection to a next hop: "HOST:PORT", with "tcp:" or
-// "udp:" before it or not (then tcp). Only trusted addresses are dialled, else
-// ErrUntrusted. Connections are shared and reused as with Conn.
+// Dial returns a live connection to a next hop: "HOST:PORT", with "tcp:",
+// "udp:" or "tls:" before it or not (then tcp). Only trusted addresses are
+// dialled, else ErrUntrusted; over TLS only the domains' servers, since nobody
+// else's name is known. Connections are shared and reused as with Conn.
 func (u *Upstream) Dial(ctx context.Context, hostport string) (*Conn, error) {
 	t, err := splitHop(hostport)
 	if err != nil {
 		return nil, err
+	}
+	if s := u.serverAt(t); s != nil {
+		return s.await(ctx)
+	}
+	if t.Transport == tlsTransport {
+		return nil, fmt.Errorf("%w: %s", ErrUntrusted, hostport)
 	}
 	u.hopsMu.Lock()
 	h := u.hops[hostport]
@@ -187,7 +317,7 @@ func (u *Upstream) Dial(ctx context.Context, hostport string) (*Conn, error) {
 			u.hopsMu.Unlock()
 			return nil, fmt.Errorf("%w: too many next hops", ErrUnreachable)
 		}
-		h = &hop{up: u, targets: []Target{t}, checked: true}
+		h = &hop{up: u, target: t}
 		u.hops[hostport] = h
 	}
 	u.hopsMu.Unlock()
@@ -201,30 +331,6 @@ func (u *Upstream) dropIdleHops() {
 			delete(u.hops, name)
 		}
 	}
-}
-
-// Status is how one domain's upstream fares.
-type Status struct {
-	Domain string
-	// Upstream is the URI in use, or the first configured.
-	Upstream string
-	// Remote and Transport tell the live connection; zero without one.
-	Remote    netip.AddrPort
-	Transport string
-	Up        bool
-	// Since is when Up last changed; zero before the first attempt ended.
-	Since time.Time
-	// LastError is why the last attempt failed or "" after a good one.
-	LastError string
-}
-
-// Status tells how each domain's upstream fares, sorted by domain.
-func (u *Upstream) Status() []Status {
-	var out []Status
-	for _, name := range slices.Sorted(maps.Keys(u.domains)) {
-		out = append(out, u.domains[name].status())
-	}
-	return out
 }
 
 // spawn runs f as a task that Run waits for.
@@ -246,7 +352,7 @@ func (u *Upstream) admit(c *Conn, serve func()) bool {
 	u.seq++
 	c.id = fmt.Sprintf("%s/%s/%d", strings.ToLower(c.transport), c.remote, u.seq)
 	u.conns[c] = struct{}{}
-	if c.transport == tcp && !c.dialled {
+	if c.stream != nil && !c.dialled {
 		u.accepted++
 	}
 	u.metrics.conns.WithLabelValues(c.transport, direction(c)).Inc()
@@ -263,7 +369,7 @@ func (u *Upstream) forget(c *Conn) {
 		return
 	}
 	delete(u.conns, c)
-	if c.transport == tcp && !c.dialled {
+	if c.stream != nil && !c.dialled {
 		u.accepted--
 	}
 	u.metrics.conns.WithLabelValues(c.transport, direction(c)).Dec()

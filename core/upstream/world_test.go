@@ -28,12 +28,14 @@ type world struct {
 
 	mu      sync.Mutex
 	dialled []string
-	refuse  map[string]error  // by address; "*" for all
-	pbx     []net.Conn        // the far ends of what the core dialled
+	refuse  map[string]error // by address; "*" for all
+	pbx     []net.Conn       // the far ends of what the core dialled
+	ends    map[string]net.Conn
 	names   map[string]string // name to comma-separated addresses
 	srv     map[string][]*net.SRV
 	door    *door
-	gate    chan struct{} // where dials wait, when it is not nil
+	play    func(address string, c net.Conn) // serves the far end instead of a test
+	gate    chan struct{}                    // where dials wait, when it is not nil
 }
 
 // recorder is a Handler that keeps what it was told.
@@ -42,7 +44,20 @@ type recorder struct {
 	msgs   []string
 	conns  []*Conn
 	closed []*Conn
+	reach  []string // "example.com up", "example.com down"
 	answer func(c *Conn, p []byte)
+}
+
+func (r *recorder) Reachable(domain string, up bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reach = append(r.reach, domain+map[bool]string{true: " up", false: " down"}[up])
+}
+
+func (r *recorder) reached() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Join(r.reach, ", ")
 }
 
 func (r *recorder) Message(c *Conn, p []byte) {
@@ -75,12 +90,15 @@ func (r *recorder) ended() int {
 }
 
 // inWorld runs test in a bubble with an Upstream that runs until test returns.
-func inWorld(t *testing.T, cfg Config, test func(t *testing.T, w *world)) {
+func inWorld(t *testing.T, cfg Config, test func(t *testing.T, w *world), before ...func(w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, seen: &recorder{}, refuse: map[string]error{}, names: map[string]string{},
+		w := &world{t: t, seen: &recorder{}, refuse: map[string]error{}, ends: map[string]net.Conn{}, names: map[string]string{},
 			srv: map[string][]*net.SRV{}, door: newDoor()}
 		w.names["pbx.example.com"] = "10.0.0.9"
+		for _, f := range before {
+			f(w)
+		}
 		cfg.DialTCP, cfg.Resolver = w.dial, w
 		cfg.ListenTCP = func(context.Context, string) (net.Listener, error) { return w.door, nil }
 		w.up = New(cfg, w.seen, nil, nil)
@@ -119,6 +137,10 @@ func (w *world) dial(_ context.Context, address string) (net.Conn, error) {
 	}
 	near, far := net.Pipe()
 	w.pbx = append(w.pbx, far)
+	w.ends[address] = far
+	if w.play != nil {
+		go w.play(address, far)
+	}
 	return near, nil
 }
 
@@ -251,4 +273,25 @@ func within(t *testing.T, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// end is the far end of the newest connection to a server.
+func (w *world) end(address string) net.Conn {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c := w.ends[address]
+	if c == nil {
+		w.t.Fatalf("%s was not dialled", address)
+	}
+	return c
+}
+
+func (w *world) hangUp(address string) { w.t.Helper(); w.end(address).Close() }
+
+// changes is closed when a server of the domain changes.
+func (d *domain) changes() chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.changed
 }

@@ -25,6 +25,10 @@ type (
 	Result = push.Result
 )
 
+// EventRegister is the event of a note that asks a device to register, and shows
+// nothing.
+const EventRegister = push.EventRegister
+
 // Why a wait ended without a registration.
 var (
 	// ErrWindow: the device did not register in time (B16).

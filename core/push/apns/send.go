@@ -130,6 +130,9 @@ func (c *Client) notification(n push.Notification) (_ *apns2.Notification, reaso
 		Expiration: n.Expiration, Priority: n.Priority,
 	}
 	limit := push.MaxMessage
+	if n.Background {
+		out.PushType = apns2.PushTypeBackground
+	}
 	if n.Channel == push.VoIP {
 		out.Topic, out.PushType, limit = c.cfg.BundleID+".voip", apns2.PushTypeVOIP, push.MaxVoIP
 	}

@@ -54,6 +54,19 @@ func TestP1_NoteIsKeptUntilItsExpiration(t *testing.T) {
 	a.clean()
 }
 
+// Apple refuses a background push of priority 10, and one that shows something.
+func TestABackgroundPushIsSentAsOne(t *testing.T) {
+	a := newApple(t, pushtest.APNsConfig{})
+	n := tell(a.phone(push.KindAlert))
+	n.Background, n.Priority = true, 5
+	n.Payload = []byte(`{"aps":{"content-available":1},"event":"register"}`)
+	wantOutcome(t, a.client(a.config()).Send(t.Context(), n), push.Accepted)
+	if got := a.Accepted()[0]; got.PushType != "background" || got.Priority != "5" || got.Topic != bundle {
+		t.Errorf("sent %+v", got)
+	}
+	a.clean()
+}
+
 // The transport's strict mode dead-locks with Apple's change of the allowed
 // streams from 1 to 1000 (golang/go#70809).
 func TestP9_StrictStreamLimitIsNeverSet(t *testing.T) {
