@@ -3,6 +3,7 @@ package sipproxy
 import (
 	"slices"
 
+	"sallyport/core/liveness"
 	"sallyport/core/location"
 )
 
@@ -13,13 +14,15 @@ import (
 
 // heirOf are the devices of the same AOR whose tokens a registration has taken
 // over, all of them. Only a device that is new inherits: one that was there
-// when the call came is asked for itself.
+// when the call came is asked for itself. A device that still hears keeps its
+// calls; it is another tab that took its tokens.
 func (p *Proxy) heirOf(reg *registration, touched []location.DeviceID) (olds []location.DeviceID) {
 	for _, id := range touched {
 		if id == reg.id || id.AOR != reg.aor {
 			continue
 		}
-		if dev, kept := p.loc.Device(id); kept && len(dev.Tokens) == 0 {
+		dev, kept := p.loc.Device(id)
+		if kept && len(dev.Tokens) == 0 && p.stateOn(dev, p.peerOf(dev)) != liveness.Foreground {
 			olds = append(olds, id)
 		}
 	}

@@ -276,3 +276,33 @@ func TestQuirkADialogIsNotTheBusinessOfAnotherInstance(t *testing.T) {
 		w.pbx.hears("SIP/2.0 480")
 	})
 }
+
+func TestQuirkASecondTabDoesNotTakeTheCallOfTheFirst(t *testing.T) {
+	each(t, []int{1}, func(t *testing.T, w *town, phones []*phone) {
+		ph := phones[0].awake()
+		c := w.calls("call-1")
+		inv := ph.hears("INVITE")
+		second := ph.reborn().awake()
+		second.silence()
+		ph.silence()
+		ph.say(reply(inv, 180)...)
+		c.hears("SIP/2.0 180")
+		ph.answers(inv)
+		c.answered(ph)
+		second.silence()
+	})
+}
+
+func TestQuirkAWakeOfADeadFlowComesBackAsAnotherInstance(t *testing.T) {
+	each(t, []int{1}, func(t *testing.T, w *town, phones []*phone) {
+		old := phones[0].awake()
+		c := w.calls("call-1")
+		old.hears("INVITE") // into the void
+		pass(2 * time.Second)
+		ph := old.reborn().awake()
+		inv := ph.rings("call-1")
+		c.hears("SIP/2.0 180")
+		ph.answers(inv)
+		c.answered(ph)
+	})
+}
