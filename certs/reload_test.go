@@ -78,7 +78,9 @@ func overwrite(t *testing.T, path string, content []byte, version int) {
 // pollHalf puts a test between two polls, so that none falls into a write.
 const pollHalf = 500 * time.Millisecond
 
-func TestABundleReloadsAndConnectionsSurvive(t *testing.T) {
+// TU-22: a new certificate is used by the next connection, those that are up
+// live on.
+func TestTU22_ABundleReloadsAndConnectionsSurvive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := newCA(t)
 		edge, core := issue(t, dir, certs.RoleEdge, "edge1", 30), issue(t, dir, certs.RoleCore, "core1", 30)

@@ -174,12 +174,14 @@ func (s *Server) sayReady(ctx context.Context) {
 // Ready says whether a tunnel to at least one edge is up.
 func (s *Server) Ready() bool { return s.built.Load() && s.dialer.Ready() }
 
-// drainTime bounds the wait for the edges to hear that this core leaves.
-const drainTime = 2 * time.Second
+// drainTime bounds the time in which clients are sent to other cores. It is
+// less than a service manager waits for a stop.
+const drainTime = 75 * time.Second
 
-// Drain begins the graceful stop: the edges are asked for no new flows, then
-// [Server.Run] ends. Clients keep their connections to the edge, which gives
-// them to the core that comes next.
+// Drain begins the graceful stop and returns when [Server.Run] is about to
+// end: the edges are asked for no new flows, and where an edge has another
+// core, this one's clients are sent there little by little. All others keep
+// their connections to the edge, which gives them to the core that comes next.
 func (s *Server) Drain() {
 	if s.built.Load() {
 		ctx, cancel := context.WithTimeout(context.Background(), drainTime)
@@ -187,6 +189,7 @@ func (s *Server) Drain() {
 		if err := s.dialer.Drain(ctx); err != nil {
 			s.log.Info("drain not heard by every edge", "err", err)
 		}
+		s.dialer.Release(ctx)
 	}
 	s.drained.Do(func() { close(s.drain) })
 }

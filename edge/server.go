@@ -23,8 +23,9 @@ import (
 	"sallyport/tunnel"
 )
 
-// goodbyeSpread is the time over which clients are sent away on a drain.
-const goodbyeSpread = 10 * time.Second
+// goodbyeSpread is the time over which clients are sent away on a drain: 2 % of
+// them a second, or ten where they are few.
+const goodbyeSpread = 50 * time.Second
 
 // tunnelUserTimeout is how long bytes to a core may stay unacknowledged before
 // the kernel gives the connection up.

@@ -201,7 +201,7 @@ func (a *Acceptor) begin(ctx context.Context, c *carrier) (*link, error) {
 	own.Session, own.Links = c.hello.Session, maxLinks
 	own.Links = uint8(agree(own, c.hello))
 	s := newSession(a.t, c, c.hello.Session, int(own.Links), a.metrics, a.budget)
-	s.outlived = true
+	s.outlived, s.others = true, func() bool { return a.othersTake(s) }
 	err := within(ctx, c.conn, a.t.helloWithin, func() error { return c.say(own) })
 	if err == nil {
 		err = s.links[0].attach(c)

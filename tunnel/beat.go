@@ -101,9 +101,7 @@ func (l *link) progress(c *carrier, said bool) bool {
 // closeStuck closes the flows whose peer gave no credit for stuckAfter though
 // there was something to send.
 func (l *link) closeStuck() {
-	if stuck := l.stuck(); len(stuck) > 0 {
-		l.endSlow(stuck, func() bool { return true })
-	}
+	l.endFlows(l.stuck(), CloseSlowConsumer, slowConsumer, func() bool { return true })
 }
 
 func (l *link) stuck() []*Flow {

@@ -73,9 +73,7 @@ func (w *watch) look(l *link, now time.Time) {
 		}
 	}
 	slices.SortFunc(late, func(x, y *Flow) int { return still[x].Compare(still[y]) })
-	if len(late) > 0 {
-		l.endSlow(late, func() bool { return b.over() > 0 })
-	}
+	l.endFlows(late, CloseSlowConsumer, slowConsumer, func() bool { return b.over() > 0 })
 }
 
 // full returns the flows whose peer can send no more before some is consumed.
@@ -90,9 +88,14 @@ func (l *link) full() (full []*Flow) {
 	return full
 }
 
-// endSlow closes flows as slow consumers, while it is worth it.
-func (l *link) endSlow(flows []*Flow, worth func() bool) {
-	const why = "took nothing for too long"
+const slowConsumer = "took nothing for too long"
+
+// endFlows closes flows of this link, while it is worth it, and tells both
+// ends.
+func (l *link) endFlows(flows []*Flow, code CloseCode, why string, worth func() bool) {
+	if len(flows) == 0 {
+		return
+	}
 	l.calls.Lock()
 	defer l.calls.Unlock()
 	for _, f := range flows {
@@ -100,10 +103,10 @@ func (l *link) endSlow(flows []*Flow, worth func() bool) {
 			return
 		}
 		l.mu.Lock()
-		closed := l.close(f, CloseSlowConsumer, why)
+		closed := l.close(f, code, why)
 		l.mu.Unlock()
 		if closed {
-			f.h.Closed(f, CloseSlowConsumer, why)
+			f.h.Closed(f, code, why)
 		}
 	}
 }

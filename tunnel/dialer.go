@@ -289,7 +289,8 @@ func (d *Dialer) Sessions() []SessionStatus {
 
 // Drain tells every edge to open no new flows here, and that this core leaves
 // when ctx is over, if it has a deadline. It overtakes all data and does not
-// wait; the flows there are go on. Sessions made later start drained.
+// wait; the flows there are go on. Sessions made later start drained. What
+// becomes of those flows, [Dialer.Release] decides.
 func (d *Dialer) Drain(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

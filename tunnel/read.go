@@ -26,6 +26,7 @@ var handlers = [256]func(l *link, c *carrier, flow uint32, p []byte) error{
 	frame.TypeGoAway: (*link).onGoAway,
 	frame.TypeNotice: (*link).onNotice,
 	frame.TypeNarrow: (*link).onNarrow,
+	frame.TypeSpare:  (*link).onSpare,
 }
 
 // read handles frames until c breaks, and returns why it did. It ends the
@@ -275,6 +276,9 @@ func (l *link) onPong(c *carrier, _ uint32, p []byte) error {
 
 func (l *link) onDrain(_ *carrier, _ uint32, p []byte) error {
 	l.s.takeNoMore(time.Duration(binary.BigEndian.Uint32(p)) * time.Millisecond)
+	if l.s.others != nil && l.s.others() {
+		l.urge(func(b []byte) []byte { return frame.Append(b, frame.TypeSpare, 0, []byte{1}) })
+	}
 	return nil
 }
 

@@ -23,6 +23,7 @@ type session struct {
 	addr     string      // of the peer, as the first carrier came
 	outlived bool        // flows live longer than this session (edge)
 	accept   func(*Flow) Handler
+	others   func() bool // tells whether another core takes its flows (edge)
 	metrics  *metrics
 	budget   *budget
 	start    time.Time
@@ -36,6 +37,7 @@ type session struct {
 	rtt         atomic.Int64
 	count       atomic.Int32 // flows, of all links
 	wantsNarrow atomic.Bool  // the peer asked for narrow flows
+	spare       atomic.Bool  // the edge has another core for its flows
 
 	mu sync.Mutex // taken before any link's
 	// Guarded by mu.

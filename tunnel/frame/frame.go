@@ -56,6 +56,7 @@ const (
 
 	TypeNotice Type = 0xc1 // notes of an edge to whoever operates the core
 	TypeNarrow Type = 0xc2 // u8: whether new flows get a quarter of the window; needs FeatureNarrow
+	TypeSpare  Type = 0xc3 // u8: whether another core takes the flows of one that drains
 )
 
 // Skippable tells whether a receiver that does not know t ignores the frame.
@@ -103,6 +104,8 @@ func ruleOf(t Type) (rule, bool) {
 		return rule{name: "NOTICE", max: MaxNotices * (1 + MaxText), session: true}, true
 	case TypeNarrow:
 		return rule{name: "NARROW", min: 1, max: 1, session: true}, true
+	case TypeSpare:
+		return rule{name: "SPARE", min: 1, max: 1, session: true}, true
 	case TypeDgram:
 		return rule{name: "DGRAM", min: 1, max: MaxPayload, reserved: true}, true
 	}
