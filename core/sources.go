@@ -103,6 +103,9 @@ func (s *Server) warningsNow() (list []string) {
 		list = append(list, domain+": the PBX grants "+grant.String()+" where upstream_expires asks for more, so phones that sleep longer "+
 			"cannot be called: raise its maximum registration expiry")
 	}
+	for _, domain := range s.proxy.Pathless() {
+		list = append(list, domain+": the PBX does not confirm Path, so its calls may miss the phones: let it support Path, or set path = false")
+	}
 	for reason := range s.misfits() {
 		list = append(list, reason)
 	}

@@ -83,11 +83,6 @@ func (c *Config) Validate() error {
 // unbuilt names what the config asks for that this version does not do, each as
 // "section.key: what happens instead".
 func (c *Config) unbuilt() (list []string) {
-	for i, d := range c.SIP.Domains {
-		if d.Path {
-			list = append(list, fmt.Sprintf("sip.domain[%d].path: the PBX gets a contact of ours", i))
-		}
-	}
 	for i := range c.XMPP.Domains {
 		list = append(list, fmt.Sprintf("xmpp.domain[%d]: no XMPP is carried", i))
 	}

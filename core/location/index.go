@@ -195,6 +195,7 @@ func (w words) compact(b Binding, id DeviceID) Binding {
 	}
 	b.CallID = strings.Clone(b.CallID)
 	b.Token = strings.Clone(b.Token)
+	b.GRUUs = strings.Clone(b.GRUUs)
 	b.Flow = strings.Clone(b.Flow)
 	b.Edge, b.Core = w.intern(b.Edge), w.intern(b.Core)
 	b.Transport, b.Public = w.intern(b.Transport), w.intern(b.Public)

@@ -58,6 +58,9 @@ type Binding struct {
 	Token string `json:"token"`
 	// Identities are the AORs the PBX accepted on the flow besides AOR.
 	Identities []string `json:"identities,omitempty"`
+	// GRUUs are the header parameters with which the PBX named the client's
+	// contact (RFC 5627), to be said again with each 2xx; "" for none.
+	GRUUs string `json:"gruus,omitempty"`
 	// Flow is the id of the live flow ("edge/boot/uuid"), "" when there is none.
 	Flow string `json:"flow,omitempty"`
 	// FlowLost is when the flow ended; zero while it lives or if there was
@@ -201,7 +204,7 @@ func check(b Binding, tokens []Token) error {
 		return errors.New("bind: more than 32 identities")
 	}
 	size := len(b.AOR) + len(b.Instance) + len(b.Contact) + len(b.URI) + len(b.CallID) + len(b.Token) +
-		len(b.Flow) + len(b.Edge) + len(b.Core) + len(b.Transport) + len(b.Public) + len(b.UserAgent)
+		len(b.GRUUs) + len(b.Flow) + len(b.Edge) + len(b.Core) + len(b.Transport) + len(b.Public) + len(b.UserAgent)
 	for _, s := range b.Identities {
 		size += len(s)
 	}

@@ -244,7 +244,7 @@ func (reg *registration) binding(grant time.Duration, res *sip.Response) locatio
 		AOR: reg.aor, Instance: reg.id.Instance, RegID: reg.regID,
 		Contact: reg.contact.Raw, URI: reg.contact.URI.WithoutPush().String(),
 		CallID: headerValue(reg.st.req, "Call-ID"), CSeq: cseq, Token: reg.token,
-		Identities: associated(res), Flow: flow.ID(), Edge: downstream.Edge(flow.ID()), Answering: true,
+		Identities: associated(res), GRUUs: reg.gruus(res), Flow: flow.ID(), Edge: downstream.Edge(flow.ID()), Answering: true,
 		Registered: now, Expires: now.Add(reg.expires), Granted: now, GrantEnds: now.Add(grant),
 		Transport: flow.Info().Transport, Public: flow.Info().Public,
 		UserAgent: headerValue(reg.st.req, "User-Agent"),

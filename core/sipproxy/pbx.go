@@ -22,6 +22,18 @@ func (p *Proxy) fromPBX(st *serverTx) {
 		st.reply(403, "")
 		return
 	}
+	if dev, status, is := p.pathed(st.from, st.req); is {
+		switch status {
+		case 0:
+			p.toDevices(st, []location.Device{dev}, nil)
+		case 430:
+			st.reply(430, "Flow Failed")
+		default:
+			p.m.forbidden.Inc()
+			st.reply(status, "")
+		}
+		return
+	}
 	devices, status := p.called(st.from, st.req)
 	if status != 0 {
 		if st.req.Method == sip.OPTIONS && st.req.Recipient.User == "" {

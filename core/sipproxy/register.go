@@ -28,11 +28,12 @@ type registration struct {
 	aor      string
 	id       location.DeviceID
 	regID    int
-	contact  sipmsg.Contact // the one contact of a client; zero for a fetch
-	fetch    bool           // no Contact: the client asks what is bound
-	star     bool           // all of the AOR's bindings go
-	expires  time.Duration  // asked by the client; 0 removes
-	outbound bool           // the client uses RFC 5626
+	contact  sipmsg.Contact   // the one contact of a client; zero for a fetch
+	fetch    bool             // no Contact: the client asks what is bound
+	star     bool             // all of the AOR's bindings go
+	expires  time.Duration    // asked by the client; 0 removes
+	outbound bool             // the client uses RFC 5626
+	ended    []sipmsg.Contact // of the client, that it takes back beside its own
 	push     sipmsg.PushParams
 	tokens   []location.Token
 	token    string // ours, towards the PBX; not needed for a refresh
@@ -40,6 +41,7 @@ type registration struct {
 
 	heirOf []location.DeviceID // whose tokens it took over as a new device; set by enact
 
+	gruu   string              // what the PBX named the contact before; "" for nothing
 	void   bool                // a newer one has been granted; guarded by grants.mu
 	spares []location.DeviceID // that registered after a star; guarded by grants.mu
 }
@@ -127,13 +129,15 @@ func (reg *registration) readContacts(contacts []sipmsg.Contact) (status int, re
 			if live++; live == 1 {
 				reg.contact = c
 			}
+			continue
 		}
+		reg.ended = append(reg.ended, c)
 	}
 	switch {
 	case live > 1:
 		return 400, "One Contact Only"
 	case live == 0:
-		reg.contact = contacts[0]
+		reg.contact, reg.ended = contacts[0], contacts[1:]
 	}
 	if s, ok := reg.contact.Expires(); ok {
 		reg.expires = time.Duration(s) * time.Second
@@ -195,6 +199,7 @@ func (p *Proxy) refreshes(reg *registration) bool {
 	}
 	// Nobody is promised more than what is left of the PBX's grant.
 	reg.expires = min(reg.expires, b.GrantEnds.Sub(now).Truncate(time.Second))
+	reg.gruu = b.GRUUs
 	return reg.expires > 0
 }
 
@@ -255,7 +260,11 @@ func (p *Proxy) upstreamRegister(reg *registration, to *peer) *sip.Request {
 	if p.supports(reg.push.Provider) && reg.expires > 0 { // RFC 8599 §5.4, RFC 6809 §4.2.1
 		d.first = append(d.first, featureCaps(reg.push.Provider))
 	}
-	d.first = append(d.first, keepOptions(reg.st.req)...)
+	if reg.dom.Path && !reg.fetch {
+		d.first = append(d.first, p.pathHeaders(reg, to)...)
+	} else {
+		d.first = append(d.first, keepOptions(reg.st.req)...)
+	}
 	expires := reg.dom.UpstreamExpires
 	switch {
 	case reg.fetch:
@@ -265,6 +274,10 @@ func (p *Proxy) upstreamRegister(reg *registration, to *peer) *sip.Request {
 	default:
 		if reg.expires == 0 {
 			expires = 0
+		}
+		if reg.dom.Path {
+			d.contact = p.pathContacts(reg, expires)
+			break
 		}
 		secs := strconv.Itoa(int(expires / time.Second))
 		d.contact = []sip.Header{sip.NewHeader("Contact", "<"+p.contactURI(reg.token, to.via)+">;expires="+secs)}

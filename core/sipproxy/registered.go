@@ -61,6 +61,7 @@ func (p *Proxy) granted(reg *registration, res *sip.Response) {
 	grant := time.Duration(0)
 	if !reg.fetch && !reg.star && reg.expires > 0 {
 		grant = p.grantOf(reg, res)
+		p.confirmed(reg, res)
 		if asked := reg.dom.UpstreamExpires; grant < asked {
 			p.shortGrant(reg.dom.Name, asked, grant)
 		}
@@ -72,7 +73,7 @@ func (p *Proxy) granted(reg *registration, res *sip.Response) {
 func (p *Proxy) grantOf(reg *registration, res *sip.Response) time.Duration {
 	contacts, _ := sipmsg.Contacts(res)
 	for _, c := range contacts {
-		if c.URI.User != reg.token {
+		if !reg.boundAs(c) {
 			continue
 		}
 		if s, ok := c.Expires(); ok {
@@ -154,13 +155,14 @@ func (p *Proxy) boundContacts(reg *registration, res *sip.Response) (hs []sip.He
 			na.Params = na.Params.Without("expires")
 			own = na.String()
 		}
-		hs = append(hs, sip.NewHeader("Contact", own+";expires="+strconv.Itoa(int(reg.expires/time.Second))))
+		hs = append(hs, sip.NewHeader("Contact", own+reg.gruus(res)+";expires="+strconv.Itoa(int(reg.expires/time.Second))))
 	}
 	if !reg.fetch && !reg.star && p.loc.Alone(reg.id, reg.regID) && res == nil {
 		return hs
 	}
 	now := time.Now()
-	for _, dev := range p.loc.Lookup(reg.aor) {
+	devices := p.loc.Lookup(reg.aor)
+	for _, dev := range devices {
 		for _, b := range dev.Bindings {
 			if b.ID() == reg.id && b.RegID == reg.regID || b.Expired(now) {
 				continue
@@ -173,10 +175,7 @@ func (p *Proxy) boundContacts(reg *registration, res *sip.Response) (hs []sip.He
 	}
 	for _, h := range sipmsg.All(res, "Contact") { // of clients that did not come through us
 		na, err := sipmsg.ParseNameAddr(h.Value())
-		if err != nil {
-			continue
-		}
-		if _, _, ours := p.loc.ByToken(na.URI.User); ours || na.URI.User == reg.token {
+		if err != nil || p.ours(reg, sipmsg.Contact{Raw: na.Raw, URI: na.URI, Params: na.Params}, devices) {
 			continue
 		}
 		hs = append(hs, h)
@@ -228,8 +227,9 @@ func (p *Proxy) featureCapsFor(push sipmsg.PushParams) (hs []sip.Header) {
 
 // shortGrants remembers for which domains a short grant was said.
 type shortGrants struct {
-	mu    sync.Mutex
-	grant map[string]time.Duration
+	mu       sync.Mutex
+	grant    map[string]time.Duration
+	pathless map[string]bool // whose PBX left out the Path
 }
 
 // shortGrant says, once a domain, that its PBX forgets phones too early.

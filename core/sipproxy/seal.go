@@ -79,6 +79,8 @@ func unseal(user string) (s sealed, ok bool) {
 	switch s.way {
 	case wayPBX, wayClient:
 		return s, n == 0
+	case wayFlow:
+		return s, n == flowMark
 	case wayTCP, wayUDP, wayTLS:
 		raw, err := tokenText.DecodeString(s.body[tokenLen+1:])
 		if err != nil || n != sealV4 && n != sealV6 {
