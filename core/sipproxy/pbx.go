@@ -1,6 +1,7 @@
 package sipproxy
 
 import (
+	"net/netip"
 	"strings"
 	"time"
 
@@ -47,37 +48,55 @@ func (p *Proxy) fromPBX(st *serverTx) {
 }
 
 // called finds the devices behind a Request-URI: the instance our contact
-// names, or all of an AOR of a domain of ours, or of the domain whose PBX
-// calls "alice" at our own address.
+// names, or all of an AOR: of a domain of ours that the PBX speaks for, named
+// or, as "alice" at our own address, not (decision 11).
 func (p *Proxy) called(from *peer, req *sip.Request) (devices []location.Device, status int) {
 	user := req.Recipient.User
 	if dev, _, ok := p.loc.ByToken(user); ok {
 		return []location.Device{dev}, 0
 	}
 	u, err := sipmsg.ParseURI(req.Recipient.String())
-	switch {
+	switch host := strings.ToLower(u.Host); {
 	case err != nil:
 		return nil, 416
 	case user == "":
 		return nil, 404
-	case p.standsAlone(u.Host):
+	case p.standsAlone(host):
 		return nil, 404 // its users call one another, no PBX calls them
-	case p.domains[strings.ToLower(u.Host)] != nil:
+	case p.domains[host] != nil:
+		if !p.speaksFor(from, host) && p.speaksForAny(from) {
+			return nil, 404 // another domain's PBX
+		}
 		return p.devicesOf(u)
-	case len(user) == tokenLen && p.isOurs(from, &req.Recipient):
+	case !p.meansUs(from, &req.Recipient):
+		return nil, 404
+	case len(user) == tokenLen:
 		return nil, 480 // a contact of a device that is not kept any more
 	}
+	status = 404
 	for name, dom := range p.domains {
 		if dom.Registrar != nil || !p.speaksFor(from, name) {
 			continue
 		}
 		u.Host = name
-		devices = append(devices, p.loc.Lookup(u.AOR())...)
+		found, _ := p.devicesOf(u)
+		devices, status = append(devices, found...), 480
 	}
-	if len(devices) == 0 {
-		return nil, 404
+	if len(devices) > 0 {
+		return devices, 0
 	}
-	return devices, 0
+	return nil, status
+}
+
+// meansUs says whether a PBX's URI has an address of ours as its host: what we
+// advertise, or where the request came in.
+func (p *Proxy) meansUs(from *peer, u *sip.Uri) bool {
+	if p.isOurs(from, u) || strings.EqualFold(u.Host, p.advertiseHost) || strings.EqualFold(u.Host, p.tlsHost) {
+		return true
+	}
+	host, err := netip.ParseAddr(strings.Trim(u.Host, "[]"))
+	local := from.up.Local().Addr()
+	return err == nil && (!local.IsValid() || local.IsUnspecified() || local == host.Unmap())
 }
 
 func (p *Proxy) standsAlone(domain string) bool {
@@ -98,7 +117,7 @@ func (p *Proxy) devicesOf(u sipmsg.URI) (devices []location.Device, status int) 
 	return nil, 480
 }
 
-// speaksFor says whether a hop is the upstream of a domain. With one domain
+// speaksFor says whether a hop is a server of a domain's PBX. With one domain
 // that has a PBX, whoever may send requests here speaks for it.
 func (p *Proxy) speaksFor(from *peer, domain string) bool {
 	served := 0
@@ -107,11 +126,18 @@ func (p *Proxy) speaksFor(from *peer, domain string) bool {
 			served++
 		}
 	}
-	if served == 1 {
-		return true
+	return served == 1 || p.up.Serves(from.remote().Addr(), domain)
+}
+
+// speaksForAny says whether a hop is a server of any domain's PBX, and not
+// merely trusted.
+func (p *Proxy) speaksForAny(from *peer) bool {
+	for name, dom := range p.domains {
+		if dom.Registrar == nil && p.speaksFor(from, name) {
+			return true
+		}
 	}
-	up := p.livePBX(domain)
-	return up != nil && up.remote().Addr() == from.remote().Addr()
+	return false
 }
 
 // toDevices forks a request outside a dialog to devices. caller is set when it
