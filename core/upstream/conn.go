@@ -37,6 +37,8 @@ type Conn struct {
 	packet    net.PacketConn // UDP
 	socket    *socket        // UDP
 
+	handed int // whole messages that were taken; owned by read
+
 	done    chan struct{} // closed when the connection has ended
 	closing chan struct{} // closed when it is to end
 	once    sync.Once
@@ -224,14 +226,19 @@ const (
 func (c *Conn) read() {
 	cut := sipstream.New(sipstream.Limits{MaxMessage: c.up.cfg.MaxMessage})
 	buf := make([]byte, readBuffer)
+	begun := false // the deadline of a message that is not whole yet is set
+	if !c.trusted {
+		_ = c.stream.SetReadDeadline(time.Now().Add(strangerTime))
+	}
 	for {
-		c.setReadDeadline(cut.Buffered() > 0)
 		n, err := c.stream.Read(buf)
 		if n > 0 {
 			cut.Feed(buf[:n])
+			whole := c.handed
 			if !c.deliver(cut) {
 				return
 			}
+			begun = c.deadline(begun && whole == c.handed, cut.Buffered() > 0)
 		}
 		if err != nil {
 			return
@@ -239,15 +246,17 @@ func (c *Conn) read() {
 	}
 }
 
-func (c *Conn) setReadDeadline(partial bool) {
-	var at time.Time
+// deadline bounds a message of a trusted peer from its first byte, however it
+// trickles in. It returns whether such a bound stands.
+func (c *Conn) deadline(begun, partial bool) bool {
 	switch {
-	case !c.trusted:
-		at = time.Now().Add(strangerTime)
-	case partial:
-		at = time.Now().Add(partialTime)
+	case !c.trusted: // bounded as a whole
+	case partial && !begun:
+		_ = c.stream.SetReadDeadline(time.Now().Add(partialTime))
+	case !partial:
+		_ = c.stream.SetReadDeadline(time.Time{})
 	}
-	_ = c.stream.SetReadDeadline(at)
+	return partial
 }
 
 // deliver hands over all whole messages. It returns false when the connection
@@ -266,6 +275,7 @@ func (c *Conn) deliver(cut *sipstream.Cutter) bool {
 		case sipstream.Ping:
 			_ = c.Send([]byte("\r\n"))
 		case sipstream.Message:
+			c.handed++
 			if c.hear(msg) {
 				continue
 			}

@@ -226,3 +226,22 @@ func TestTheEndOfRunEndsEverything(t *testing.T) {
 		}
 	})
 }
+
+func TestAMessageThatTricklesInIsBoundedFromItsFirstByte(t *testing.T) {
+	for from, bound := range map[string]time.Duration{"10.0.0.9:40000": partialTime, "192.0.2.1:40000": strangerTime} {
+		inWorld(t, listening, func(t *testing.T, w *world) {
+			p := w.call(from)
+			start := time.Now()
+			for time.Since(start) < bound+10*time.Second {
+				if _, err := io.WriteString(p.Conn, "x"); err != nil {
+					break
+				}
+				time.Sleep(time.Second)
+			}
+			if took := time.Since(start); took < bound || took > bound+2*time.Second {
+				t.Errorf("%s: ended after %v, want %v", from, took, bound)
+			}
+			p.Close()
+		})
+	}
+}
