@@ -142,7 +142,7 @@ func (w *town) startCore() {
 	up := upstream.New(out, w.proxy.Upstream(), nil, nil)
 	w.proxy.Attach(w.flows, up)
 	dialer := tunnel.NewDialer(tunnel.DialerConfig{Name: "core1", Boot: 9, Edges: []string{"edge1:1"},
-		PingEvery: time.Hour, DeadAfter: 3 * time.Hour,
+		PingEvery: time.Hour, DeadAfter: 3 * time.Hour, Links: 1,
 		Dial: w.inner.dial,
 		Open: w.flows.Open})
 	for _, run := range []func(context.Context) error{
