@@ -77,7 +77,7 @@ func inTown(t *testing.T, story func(t *testing.T, w *town), with ...func(*Confi
 			w.edgeRun.stop()
 		}()
 		w.startCore()
-		synctest.Wait()
+		w.tunnelUp()
 		story(t, w)
 		w.nothingIsLeft()
 	})
@@ -276,6 +276,14 @@ func (w *town) restart(with ...func(*Config)) {
 		f(&w.cfg)
 	}
 	w.startCore()
-	synctest.Wait()
-	pass(5 * time.Second) // until the tunnel is up again
+	pass(5 * time.Second)
+	w.tunnelUp()
+}
+
+// tunnelUp waits until the edge has a core that takes flows: links of a pair
+// may cross at first.
+func (w *town) tunnelUp() {
+	for synctest.Wait(); !w.edge.Ready(); {
+		pass(100 * time.Millisecond)
+	}
 }
