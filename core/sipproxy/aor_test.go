@@ -88,6 +88,7 @@ func TestD11_APBXSpeaksForItsOwnDomainAlone(t *testing.T) {
 		}
 		w.startCore()
 		pass(5 * time.Second)
+		w.tunnelUp()
 		ph := w.phone("alice", "tls").awake() // of example.com
 		for uri, want := range map[string]string{"sip:alice@" + advertise: "480", "sip:alice@example.net": "480", "sip:alice@example.com": "404"} {
 			seq++

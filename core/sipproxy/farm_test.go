@@ -42,6 +42,7 @@ func onFarm(t *testing.T, story func(t *testing.T, w *town, f *farm), with ...fu
 		}
 		w.startCore()
 		pass(5 * time.Second)
+		w.tunnelUp()
 		w.pbx = f.a
 		story(t, w, f)
 	}, with...)

@@ -12,6 +12,7 @@ func overUDP(t *testing.T, story func(t *testing.T, w *town, pbx *script)) {
 		w.pbxOver = "udp"
 		w.startCore()
 		pass(5 * time.Second)
+		w.tunnelUp()
 		w.pbx = w.datagrams("10.0.0.9:5060")
 		story(t, w, w.pbx)
 	})
