@@ -78,6 +78,7 @@ func TestAStuckReaderIsClosedAndHoldsNobodyUp(t *testing.T) {
 // we are, after 30 s without a byte of progress.
 func TestLong_AStuckReaderIsASlowConsumer(t *testing.T) {
 	takesLong(t)
+	t.Parallel()
 	at(t, PBXDomain, Config{Edge: func(c *edge.Config) {
 		c.Public.TCPUserTimeout = unit.Duration{Duration: 5 * time.Minute}
 		c.Public.WSPing = unit.Duration{Duration: 5 * time.Minute}
@@ -106,9 +107,7 @@ func (s *scene) stuck(least, most time.Duration) {
 	held := 0
 	var waits []time.Duration
 	s.until("the stuck reader is closed", func() bool {
-		asked := time.Now()
-		ok(s.t, alice.Ping(s.ctx))
-		waits = append(waits, time.Since(asked))
+		waits = append(waits, toCore(s.t, alice))
 		if len(waits)%100 == 1 {
 			held = max(held, inUse()-before)
 		}
