@@ -18,7 +18,7 @@ PEERS        ?=
 RACE       ?= $(if $(filter true,$(CI)),-race,)
 TIMEOUT    ?= 15m
 
-.PHONY: help build test vet unit race fuzz lint bench bench-peers soak peers clean
+.PHONY: help build test vet unit race fuzz lint bench bench-peers soak hostile peers clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ build: ## the three programs, into bin/
 	@mkdir -p bin
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
-test: peers vet unit $(if $(filter true,$(CI)),fuzz,) ## vet, every test, interop with real peers; with CI=true also -race and fuzz
+test: peers vet unit $(if $(filter true,$(CI)),hostile fuzz,) ## vet, every test, interop with real peers; with CI=true also -race, hostile and fuzz
 
 vet:
 	$(GO) vet $(PKGS)
@@ -61,6 +61,9 @@ bench: ## every benchmark, with allocations
 
 bench-peers: ## Sallyport beside two-hop Kamailio, PEERS_ROUNDS (3) rounds in turn: the table of docs/benchmarks.md
 	$(GO) run ./test/load/peers -rounds $(PEERS_ROUNDS) $(PEERS)
+
+hostile: ## stuck clients, endless messages and 10,000 that say nothing, which take a minute
+	$(GO) test $(RACE) -timeout 10m -run '^TestLong_' ./test/e2e -args -long
 
 soak: ## the whole-system stories SOAK (20) times over, under the race detector
 	$(GO) test -p 1 -race -count $(SOAK) -timeout 120m ./test/e2e ./test/interop

@@ -166,7 +166,7 @@ func fromPBX(t *testing.T, all []ordeal) {
 			w.t = t
 			w.say(o.message(t, true))
 			want := o.expect(true, true)
-			if o.name == "clerr" { // half a minute for the rest of it: TestSlowLoris has that
+			if o.name == "clerr" { // half a minute for the rest of it: core/upstream has that
 				w, want = again(), nil
 			}
 			w = w.bears(want, i, again)
