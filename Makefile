@@ -63,7 +63,7 @@ bench-peers: ## Sallyport beside two-hop Kamailio, PEERS_ROUNDS (3) rounds in tu
 	$(GO) run ./test/load/peers -rounds $(PEERS_ROUNDS) $(PEERS)
 
 hostile: ## stuck clients, endless messages and 10,000 that say nothing, which take a minute
-	$(GO) test $(RACE) -timeout 10m -run '^TestLong_' ./test/e2e -args -long
+	$(GO) test $(RACE) -timeout 10m -parallel 8 -run '^TestLong_' ./test/e2e -args -long
 
 soak: ## the whole-system stories SOAK (20) times over, under the race detector
 	$(GO) test -p 1 -race -count $(SOAK) -timeout 120m ./test/e2e ./test/interop
