@@ -198,11 +198,11 @@ func (w *wire) frame() (first byte, payload string, err error) {
 		return 0, "", err
 	}
 	n := uint64(head[1])
-	switch {
-	case n == 126:
+	switch n {
+	case 126:
 		_, err = io.ReadFull(w.r, head[2:4])
 		n = uint64(binary.BigEndian.Uint16(head[2:4]))
-	case n == 127:
+	case 127:
 		_, err = io.ReadFull(w.r, head[2:10])
 		n = binary.BigEndian.Uint64(head[2:10])
 	}
