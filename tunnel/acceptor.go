@@ -49,6 +49,7 @@ type Acceptor struct {
 	mu sync.Mutex
 	// Guarded by mu, which is taken before any session's.
 	live     map[string]*session // by the core's name
+	coming   map[uint64]*session // by id: HELLO is under way, and they are not yet live
 	lost     []*session          // ended; their flows wait for another
 	names    names
 	draining bool
@@ -73,7 +74,7 @@ func NewAcceptor(cfg AcceptorConfig) *Acceptor {
 	return &Acceptor{
 		cfg: cfg, t: t, metrics: newMetrics(cfg.Metrics, frame.RoleEdge), budget: newBudget(t.budget),
 		pending: make(chan struct{}, maxPending),
-		live:    make(map[string]*session), names: make(names),
+		live:    make(map[string]*session), coming: make(map[uint64]*session), names: make(names),
 	}
 }
 
@@ -202,9 +203,19 @@ func (a *Acceptor) begin(ctx context.Context, c *carrier) (*link, error) {
 	own.Links = uint8(agree(own, c.hello))
 	s := newSession(a.t, c, c.hello.Session, int(own.Links), a.metrics, a.budget)
 	s.outlived, s.others = true, func() bool { return a.othersTake(s) }
+	// Once HELLO is out, the core may be back for more links before we are.
+	a.mu.Lock()
+	a.coming[s.id] = s
+	a.mu.Unlock()
 	err := within(ctx, c.conn, a.t.helloWithin, func() error { return c.say(own) })
 	if err == nil {
 		err = s.links[0].attach(c)
+	}
+	if err != nil {
+		a.mu.Lock()
+		delete(a.coming, s.id)
+		a.mu.Unlock()
+		s.fail(err, 0)
 	}
 	return s.links[0], err
 }

@@ -137,3 +137,20 @@ func TestTU15_NewerConnectionTakesTheLinkOver(t *testing.T) {
 		}
 	})
 }
+
+// A core that is back for its second link before the edge has done with the
+// first finds its session there.
+func TestSecondLinkMayOvertakeTheFirst(t *testing.T) {
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			r, core := newRoom(t), &pbx{}
+			dc := r.core("core1", core.open)
+			dc.Links = 4
+			a, d := pair(t, r, edge("core1"), dc)
+			synctest.Wait() // no time has passed: nothing was tried again
+			if st := d.Sessions()[0]; st.LinksUp != 4 || !a.Ready() || r.count() != 4 {
+				t.Fatalf("%d dials: %+v", r.count(), st)
+			}
+		})
+	}
+}

@@ -24,6 +24,7 @@ func (a *Acceptor) admit(s *session) {
 	a.mu.Lock()
 	before := a.live[s.peer.Name]
 	a.live[s.peer.Name] = s
+	delete(a.coming, s.id)
 	if a.draining {
 		s.drain(0)
 	}
@@ -51,6 +52,9 @@ func (a *Acceptor) rejoin(ctx context.Context, c *carrier) (*link, error) {
 	h := c.hello
 	a.mu.Lock()
 	s := a.live[h.Node]
+	if other := a.coming[h.Session]; other != nil && other.peer.Name == h.Node {
+		s = other
+	}
 	a.mu.Unlock()
 	if s == nil || s.id != h.Session || s.peer.Boot != h.Boot || int(h.Links) != len(s.links) {
 		return nil, fmt.Errorf("%w: it is not here", errReset)

@@ -265,6 +265,7 @@ func TestTU10_WorkerDeadlocked(t *testing.T) {
 		}
 		close(stuck)
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if !slices.Equal(got, []string{"a", "b", "c"}) || !d.Ready() || len(phone.codes()) != 0 {
 			t.Errorf("handled %q, ready %v, the phone saw %v", got, d.Ready(), phone.codes())
 		}
