@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"sallyport/edge/alarm"
 	"sallyport/edge/transport"
 )
 
@@ -16,7 +17,7 @@ func (f *Flow) hear(keepAlive bool) {
 	f.missed = 0
 	changed := f.silent
 	f.silent = false
-	if f.kind == TLS && (keepAlive || f.watch != nil) && !f.watching {
+	if f.kind == TLS && (keepAlive || f.ruled) && !f.watching {
 		f.watchIn(f.quietFor())
 	}
 	f.mu.Unlock()
@@ -42,21 +43,28 @@ func (f *Flow) tellSilent() {
 // quietFor is how long a client with keep-alives may say nothing.
 func (f *Flow) quietFor() time.Duration { return f.table.cfg.FlowTimer + flowTimerSlack }
 
-// watchIn has look called after d, unless the flow ends first. f.mu is held.
+// watchIn has Run look after d, unless the flow ends first. f.mu is held.
 func (f *Flow) watchIn(d time.Duration) {
 	if f.ended {
 		return
 	}
-	f.watching = true
-	if f.watch == nil {
-		f.watch = time.AfterFunc(d, f.look)
-		return
-	}
-	f.watch.Reset(d)
+	f.watching, f.ruled = true, true
+	f.table.clock.Set((*watch)(f), time.Now().Add(d))
 }
 
-// look is called by the timer, on a goroutine of its own.
-func (f *Flow) look() {
+// watch is the side of a flow that looks for signs of life when its alarm
+// rings.
+type watch Flow
+
+// Alarm is the flow's place on the table's clock.
+func (w *watch) Alarm() *alarm.Alarm { return &w.alarm }
+
+// Ring has Run look, behind the back of the clock.
+func (w *watch) Ring() { w.conn.Go(w) }
+
+// Run looks.
+func (w *watch) Run() {
+	f := (*Flow)(w)
 	f.mu.Lock()
 	if f.ended {
 		f.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"sallyport/edge/alarm"
 	"sallyport/edge/transport"
 )
 
@@ -37,8 +38,9 @@ type Flow struct {
 	silent   bool
 	missed   int       // pongs in a row
 	heard    time.Time // the last sign of life
-	watching bool      // watch is due to look again
-	watch    *time.Timer
+	watching bool      // the watch is due to look again
+	ruled    bool      // signs of life are expected
+	alarm    alarm.Alarm
 
 	// tell lets one goroutine at a time call owner.Silent, with what is true
 	// then: two changes in quick succession are not told in the wrong order.
@@ -114,9 +116,7 @@ func (f *Flow) End(r transport.Reason, text string) {
 	}
 	f.ended = true
 	f.queue = nil
-	if f.watch != nil {
-		f.watch.Stop()
-	}
+	f.table.clock.Stop((*watch)(f))
 	f.table.running.Add(1) // under mu, while the reader's count is still held
 	f.mu.Unlock()
 	f.cancel()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"sallyport/edge/alarm"
 	"sallyport/edge/transport"
 )
 
@@ -61,6 +62,7 @@ type Table struct {
 	// Static after NewTable.
 	cfg     Config
 	metrics *metrics
+	clock   *alarm.Clock // of watches
 
 	// running counts goroutines of flows.
 	running sync.WaitGroup
@@ -84,7 +86,7 @@ func NewTable(cfg Config) *Table {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Table{cfg: cfg, metrics: newMetrics(cfg.Metrics), flows: make(map[*Flow]struct{})}
+	return &Table{cfg: cfg, metrics: newMetrics(cfg.Metrics), clock: alarm.New(), flows: make(map[*Flow]struct{})}
 }
 
 // Kind is how a client is connected. It is a label of metrics.

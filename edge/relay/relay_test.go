@@ -191,14 +191,9 @@ func TestTunnelThatComesBackLosesNoClient(t *testing.T) {
 		w.office.expect(t, options(1))
 		f := <-w.office.flows
 		w.street.cut(false)
-		w.office.expect(t, "closed tunnel-lost")
 		go func() { _, _ = io.WriteString(c, options(2)) }() // waits for the way back
-		again := <-w.office.flows
-		if i := again.Info(); !i.Reopened || i.UUID != f.Info().UUID {
-			t.Errorf("reopened as %+v", i)
-		}
-		w.office.expect(t, options(2))
-		_ = again.Send([]byte("SIP/2.0 200 OK\r\n\r\n"))
+		w.office.expect(t, options(2))                       // of the same flow, which was never closed
+		_ = f.Send([]byte("SIP/2.0 200 OK\r\n\r\n"))
 		hear(t, c, "SIP/2.0 200 OK\r\n\r\n")
 	})
 }

@@ -30,7 +30,7 @@ type street struct {
 
 	mu   sync.Mutex
 	down bool
-	last net.Conn
+	all  []net.Conn
 }
 
 func newStreet() *street { return &street{calls: make(chan net.Conn), closed: make(chan struct{})} }
@@ -55,7 +55,7 @@ func (s *street) dial(ctx context.Context) (net.Conn, error) {
 	near, far := net.Pipe()
 	select {
 	case s.calls <- far:
-		s.last = near
+		s.all = append(s.all, near)
 		return near, nil
 	case <-s.closed:
 		return nil, errors.New("nobody listens")
@@ -69,7 +69,10 @@ func (s *street) cut(stays bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.down = stays
-	_ = s.last.Close()
+	for _, c := range s.all {
+		_ = c.Close()
+	}
+	s.all = nil
 }
 
 // office is a core: it notes what its flows say.
