@@ -85,7 +85,7 @@ func (c *Clock) wind() {
 		return
 	}
 	c.timed = first
-	left := c.zero.Add(time.Duration(first)).Sub(time.Now())
+	left := time.Until(c.zero.Add(time.Duration(first)))
 	if c.timer == nil {
 		c.timer = time.AfterFunc(left, c.strike)
 		return

@@ -78,7 +78,7 @@ func (f *framed) read(bool) error {
 		switch {
 		case derr != nil:
 			return f.refuse(derr)
-		case err != nil && err != error(errIdle):
+		case err != nil && !errors.Is(err, errIdle):
 			return f.ended(err)
 		}
 		between := f.cut.Idle()

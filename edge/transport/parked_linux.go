@@ -92,7 +92,7 @@ func (s *parked) Run() {
 	for {
 		s.dry = false
 		err := s.reader.read(false)
-		if err != error(errIdle) {
+		if !errors.Is(err, errIdle) {
 			s.t.lot.clock.Stop(s)
 			s.t.lot.leave(s)
 			s.reader.over(err)

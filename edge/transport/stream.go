@@ -65,7 +65,7 @@ func (s *stream) read(waits bool) error {
 		switch {
 		case derr != nil:
 			return derr
-		case err != nil && err != error(errIdle):
+		case err != nil && !errors.Is(err, errIdle):
 			return s.ended(err)
 		}
 		s.turn(&s.t.cfg, s.conn, whole, s.cut.Buffered() == 0)

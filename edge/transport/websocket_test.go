@@ -91,7 +91,7 @@ func TestMessageCutOffByTheEndIsNone(t *testing.T) {
 		for _, head := range []byte{opText, fin | opText} {
 			e := newEar()
 			b, _ := w.browse(t, transport.Config{}, e)
-			_, _ = io.WriteString(b.conn, string([]byte{head, 0x80 | 20, 0, 0, 0, 0}))
+			_, _ = b.conn.Write([]byte{head, 0x80 | 20, 0, 0, 0, 0})
 			_ = b.conn.Close()
 			e.expect(t, "ended client-reset")
 		}
