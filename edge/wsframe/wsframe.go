@@ -28,11 +28,11 @@ type Kind uint8
 const (
 	// NeedMore: nothing whole is there; read and Feed.
 	NeedMore Kind = iota
-	Text   // one whole message, of however many fragments
-	Binary // the same
-	Ping   // a control frame, between messages or within one
-	Pong   // the same
-	Close  // the same
+	Text          // one whole message, of however many fragments
+	Binary        // the same
+	Ping          // a control frame, between messages or within one
+	Pong          // the same
+	Close         // the same
 )
 
 // String names the kind.
