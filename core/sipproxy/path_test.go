@@ -143,7 +143,7 @@ func TestOB2_ATamperedPathIsForbidden(t *testing.T) {
 		path := ph.connects().pathRegisters()
 		ph.hears("SIP/2.0 200")
 		for i, bad := range []string{
-			strings.Replace(path, path[len("<sip:")+30:len("<sip:")+31], "9", 1), // a digit that base 32 has not
+			path[:len("<sip:")+30] + "9" + path[len("<sip:")+31:], // a digit that base 32 has not
 			strings.Replace(path, "@", "a@", 1),
 			"<sip:guess@" + advertise + ";lr;ob>",
 			"<sip:" + strings.Repeat("a", tokenLen) + "@" + advertise + ";lr>",
