@@ -33,11 +33,18 @@ type halves struct {
 // start makes a town with its halves outside. env is added to theirs.
 func start(b *testing.B, ctx context.Context, users []string, env ...string) *halves {
 	b.Helper()
+	return startTown(b, ctx, e2e.Config{Users: users}, env...)
+}
+
+// startTown is start for a town of which more is told.
+func startTown(b *testing.B, ctx context.Context, cfg e2e.Config, env ...string) *halves {
+	b.Helper()
 	edgeAdmin := freePort(b)
-	town, err := e2e.New(e2e.Config{Dir: b.TempDir(), Users: users, PBX: true, Edge: func(c *edge.Config) {
+	cfg.Dir, cfg.PBX, cfg.Edge = b.TempDir(), true, func(c *edge.Config) {
 		unlimited(c)
 		c.Admin.Listen, c.Log.Level = edgeAdmin, "warn"
-	}})
+	}
+	town, err := e2e.New(cfg)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -81,11 +81,18 @@ func names(n int) (all []string) {
 // crowd registers n phones at the PBX, some at a time.
 func crowd(b *testing.B, ctx context.Context, town *e2e.Town, tr phone.Transport, n int) []*phone.Phone {
 	b.Helper()
+	return crowdFrom(b, ctx, town, tr, 0, n)
+}
+
+// crowdFrom is crowd for the n users from the first on.
+func crowdFrom(b *testing.B, ctx context.Context, town *e2e.Town, tr phone.Transport, first, n int) []*phone.Phone {
+	b.Helper()
 	all := make([]*phone.Phone, n)
 	room := make(chan struct{}, 16)
 	var coming sync.WaitGroup
 	for i := range all {
-		p := town.Phone(name(i), e2e.PBXDomain, tr)
+		user := name(first + i)
+		p := town.Phone(user, e2e.PBXDomain, tr)
 		b.Cleanup(p.Close)
 		all[i] = p
 		room <- struct{}{}
@@ -95,7 +102,7 @@ func crowd(b *testing.B, ctx context.Context, town *e2e.Town, tr phone.Transport
 				b.Error(err)
 				return
 			}
-			if _, err := p.Register(ctx, phone.Registration{Push: town.PushOf(name(i)), RegID: 1}); err != nil {
+			if _, err := p.Register(ctx, phone.Registration{Push: town.PushOf(user), RegID: 1}); err != nil {
 				b.Error(err)
 			}
 		})
