@@ -120,6 +120,25 @@ func TestR20_APushWhoseTurnComesTooLateIsNotSent(t *testing.T) {
 	})
 }
 
+// One answer that is lost is no dead connection while others come.
+func TestR20_OnePushThatIsNotAnsweredIsSentAgainAndTheOthersGoOn(t *testing.T) {
+	const n = 1500
+	inBubble(t, pushtest.APNsConfig{}, func(t *testing.T, a *apple, l *pushtest.Listener) {
+		a.SetLatency(300 * time.Millisecond) // 300 a second: five seconds of crowd
+		time.AfterFunc(time.Second, func() { a.Inject(pushtest.Fault{Drop: true}) })
+		results, took := crowd(t, a, l, n)
+		for _, r := range results {
+			wantOutcome(t, r, push.Accepted)
+		}
+		if got := a.acceptedOnce(); got != n {
+			t.Errorf("%d pushes were accepted, want %d", got, n)
+		}
+		if st := a.Stats(); st.Connections != 2 || took > waitFor {
+			t.Errorf("%d connections, %v; want a second one for what was not answered", st.Connections, took)
+		}
+	})
+}
+
 // A crowd does not make the outage of a provider last longer for the caller.
 func TestR20_WhenNobodyIsAnsweredTheCrowdDoesNotWait(t *testing.T) {
 	const n = 500
