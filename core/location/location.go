@@ -233,6 +233,31 @@ func (l *Location) ByToken(token string) (Device, Binding, bool) {
 	return b.dev.snapshot(), b.snapshot(), true
 }
 
+// Owner is ByToken for the device's name alone.
+func (l *Location) Owner(token string) (DeviceID, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if b := l.tokens[token]; b != nil {
+		return b.dev.id, true
+	}
+	return DeviceID{}, false
+}
+
+// BindingOn returns the device's newest binding whose flow is that one, live
+// and in use.
+func (l *Location) BindingOn(id DeviceID, flow string) (Binding, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if d := l.devices[id]; d != nil {
+		for _, b := range d.bindings {
+			if b.live && !b.Answering && b.Flow == flow {
+				return b.snapshot(), true
+			}
+		}
+	}
+	return Binding{}, false
+}
+
 // ByFlow returns the bindings on a live flow, those whose client is being
 // answered among them: they say what the client may do.
 func (l *Location) ByFlow(flow string) []Binding {

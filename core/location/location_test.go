@@ -64,6 +64,15 @@ func TestABindingIsFoundOnItsFlowAndKnownToBeAlone(t *testing.T) {
 		if b, ok := l.OnFlow("f", alicesPhone, 1); !ok || b.Token != "T0KEN" || !l.Alone(alicesPhone, 1) {
 			t.Errorf("found %+v, %v; alone %v", b, ok, l.Alone(alicesPhone, 1))
 		}
+		if b, ok := l.BindingOn(alicesPhone, "f"); !ok || b.Token != "T0KEN" {
+			t.Errorf("found %+v, %v", b, ok)
+		}
+		if id, ok := l.Owner("T0KEN"); !ok || id != alicesPhone {
+			t.Errorf("the token is %v's, %v", id, ok)
+		}
+		if _, ok := l.Owner("T0KEN9"); ok {
+			t.Error("a token of nobody's has an owner")
+		}
 		if _, ok := l.OnFlow("f", alicesPhone, 2); ok {
 			t.Error("another reg-id is found")
 		}
@@ -79,6 +88,9 @@ func TestABindingIsFoundOnItsFlowAndKnownToBeAlone(t *testing.T) {
 		l.Unflow("f", time.Now())
 		if _, ok := l.OnFlow("f", alicesPhone, 1); ok {
 			t.Error("it is found on a flow that ended")
+		}
+		if _, ok := l.BindingOn(alicesPhone, "f"); ok {
+			t.Error("it lives on a flow that ended")
 		}
 	})
 }

@@ -12,7 +12,7 @@ import (
 
 // fromClient takes a request of a client to where it belongs.
 func (p *Proxy) fromClient(st *serverTx) {
-	if dev, _, ok := p.loc.ByToken(st.req.Recipient.User); ok && !p.onFlow(st.from, []location.DeviceID{dev.ID}) {
+	if id, ok := p.loc.Owner(st.req.Recipient.User); ok && !p.onFlow(st.from, []location.DeviceID{id}) {
 		p.forbid(st, "the Request-URI names another instance")
 		return
 	}

@@ -27,8 +27,8 @@ func (p *Proxy) resolve(from *peer, req *sip.Request) next {
 	if n := len(r.own); n > 0 {
 		return next{device: r.own[n-1].id, routes: r.rest}
 	}
-	if dev, _, ok := p.loc.ByToken(req.Recipient.User); ok {
-		return next{device: dev.ID, routes: r.rest}
+	if id, ok := p.loc.Owner(req.Recipient.User); ok {
+		return next{device: id, routes: r.rest}
 	}
 	return next{status: 480, why: "no instance is named"}
 }

@@ -211,7 +211,7 @@ func (st *serverTx) back(res *sip.Response, drop ...string) *sip.Response {
 func withoutPush(m sip.Message) (contacts []sip.Header, changed bool) {
 	for _, h := range sipmsg.All(m, "Contact") {
 		v := h.Value()
-		if !strings.Contains(strings.ToLower(v), "pn-") {
+		if !mentionsPush(v) {
 			contacts = append(contacts, h)
 			continue
 		}
@@ -224,6 +224,20 @@ func withoutPush(m sip.Message) (contacts []sip.Header, changed bool) {
 		contacts, changed = append(contacts, sip.NewHeader("Contact", na.String())), true
 	}
 	return contacts, changed
+}
+
+// mentionsPush says whether a Contact may hold a parameter of RFC 8599.
+func mentionsPush(v string) bool {
+	for {
+		i := strings.IndexByte(v, '-')
+		if i < 0 {
+			return false
+		}
+		if i >= 2 && v[i-2]|0x20 == 'p' && v[i-1]|0x20 == 'n' {
+			return true
+		}
+		v = v[i+1:]
+	}
 }
 
 // hasToTag says whether the request is inside a dialog.

@@ -278,20 +278,11 @@ func (p *Proxy) legRoutes(l *leg, to *peer, token string) []sip.Header {
 
 // isOwnURI says whether a Request-URI is a contact of ours.
 func (p *Proxy) isOwnURI(u *sip.Uri) bool {
-	_, _, ok := p.loc.ByToken(u.User)
+	_, ok := p.loc.Owner(u.User)
 	return ok
 }
 
 // bindingOn returns the device's binding that lives on a flow.
 func (p *Proxy) bindingOn(id location.DeviceID, to *peer) (location.Binding, bool) {
-	dev, ok := p.loc.Device(id)
-	if !ok {
-		return location.Binding{}, false
-	}
-	for _, b := range dev.Bindings {
-		if b.Flow == to.flow.ID() {
-			return b, true
-		}
-	}
-	return location.Binding{}, false
+	return p.loc.BindingOn(id, to.flow.ID())
 }

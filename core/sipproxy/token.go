@@ -129,8 +129,8 @@ func (p *Proxy) ownRoutes(from *peer, req *sip.Request) route {
 			return r
 		}
 		if s, ok := unseal(addr.User); ok {
-			if dev, _, known := p.loc.ByToken(s.token); known {
-				r.own = append(r.own, ownValue{id: dev.ID, sealed: s, here: hs[i:]})
+			if id, known := p.loc.Owner(s.token); known {
+				r.own = append(r.own, ownValue{id: id, sealed: s, here: hs[i:]})
 				continue
 			}
 		}
