@@ -62,14 +62,10 @@ bench: ## every benchmark, with allocations
 bench-peers: ## Sallyport beside two-hop Kamailio, PEERS_ROUNDS (3) rounds in turn: the table of docs/benchmarks.md
 	$(GO) run ./test/load/peers -rounds $(PEERS_ROUNDS) $(PEERS)
 
-<<<<<<< HEAD
 hostile: ## stuck clients, endless messages and 10,000 that say nothing, which take a minute
 	$(GO) test $(RACE) -timeout 10m -parallel 8 -run '^TestLong_' ./test/e2e -args -long
 
-soak: ## the whole-system stories SOAK (20) times over, under the race detector
-=======
 soak: ## the whole-system stories SOAK (20) times over, under the race detector, and 3,000 phones woken at once
->>>>>>> 5a903cf (docs: a crowd waits by deadline (ADR 16); core/wake: ten thousand devices, one push each)
 	$(GO) test -p 1 -race -count $(SOAK) -timeout 120m ./test/e2e ./test/interop
 	$(GO) test -run '^$$' -bench CrowdWake -benchtime 1x -count 3 -timeout 30m ./test/load
 
