@@ -19,7 +19,8 @@ func takesLong(t *testing.T) {
 	}
 }
 
-// TestLong_WhatBeginsMustEnd: a client that has spoken before has 30 s for a message from its first byte to its last, however it trickles in.
+// TestLong_WhatBeginsMustEnd: a client that has spoken before, and a PBX, have
+// 30 s for a message from its first byte to its last, however it trickles in.
 func TestLong_WhatBeginsMustEnd(t *testing.T) {
 	takesLong(t)
 	t.Parallel()
@@ -40,6 +41,7 @@ func TestLong_WhatBeginsMustEnd(t *testing.T) {
 		"a body over TLS":          {spoken(overTLS), body(60_000)[:400], "b"},
 		"fragments over WebSocket": {spoken(overText), frame(frameText, "OPTIONS "), frame(frameCont, "x")},
 		"a frame over WebSocket":   {spoken(overText), frame(frameFin|frameText, body(60_000))[:400], "b"},
+		"a body from the PBX":      {town.fromPBX(t), body(60_000)[:400], "b"},
 		"pings within a message":   {spoken(overText), frame(frameText, "OPTIONS "), frame(frameFin|framePing, "x")},
 	} {
 		all.Go(func() {
