@@ -51,6 +51,7 @@ func (s *server) ask(ctx context.Context, c *Conn) error {
 		}
 		return err
 	}
+	c.heard.Store(time.Now().UnixNano()) // over UDP the answer came to another socket
 	s.d.mu.Lock()
 	s.answers = true
 	s.d.mu.Unlock()

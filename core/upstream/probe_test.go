@@ -252,6 +252,36 @@ func TestOverUDPAServerThatIsNotThereIsRefusedAndPassedOver(t *testing.T) {
 	}
 }
 
+// A request that a PBX ignores, of a client it does not like, is no outage.
+func TestOverUDPAnAnswerToOPTIONSIsASignOfLife(t *testing.T) {
+	here := udpFrom(t, "127.0.0.1:0")
+	go func() {
+		buf := make([]byte, 8<<10)
+		for {
+			n, from, err := here.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			_, _ = here.WriteTo([]byte(replyTo(string(buf[:n]), "200 OK")), from)
+		}
+	}()
+	u := onLoopback(t, Config{
+		Listen: []string{"udp:127.0.0.1:0"}, Probe: time.Hour,
+		Upstreams: map[string][]string{"example.com": {"sip:" + here.LocalAddr().String() + ";transport=udp"}},
+	}, &recorder{})
+	c, err := u.Conn(t.Context(), "example.com", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent := time.Now()
+	if err := u.serversOf(c)[0].ask(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if !c.heardSince(sent) {
+		t.Error("the server would be taken for dead by the next request that it ignores")
+	}
+}
+
 func TestParseRetryAfter(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"5": 5 * time.Second, " 120 (in 2 minutes);duration=3600 ": 2 * time.Minute, "18000;duration=3600": 5 * time.Hour,
