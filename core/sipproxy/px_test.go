@@ -255,6 +255,23 @@ func TestPX7_APBXThatCannotBeReached(t *testing.T) {
 	})
 }
 
+// A PBX would leave us alone for as long as one phone asks it to.
+func TestPX4_AClients503IsNotOurs(t *testing.T) {
+	inTown(t, func(t *testing.T, w *town) {
+		ph := w.phone("alice", "tls").awake()
+		ok := w.dialog(ph)
+		for method, req := range map[string][]string{
+			"MESSAGE": w.asks("MESSAGE", "sip:alice@example.com", "msg-1"), "INFO": dialogRequest("INFO", ok),
+		} {
+			w.pbx.say(req...)
+			ph.say(reply(ph.hears(method), 503, "Retry-After: 3600")...)
+			if got := w.pbx.hears("SIP/2.0 500"); first(got, "Retry-After") != "" {
+				t.Errorf("Retry-After: %s", first(got, "Retry-After"))
+			}
+		}
+	})
+}
+
 func TestARepeatedRequestIsAnsweredAlikeAndForwardedOnce(t *testing.T) {
 	inTown(t, func(t *testing.T, w *town) {
 		ph := w.phone("alice", "tls").awake()

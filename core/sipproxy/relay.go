@@ -123,6 +123,8 @@ func (p *Proxy) relayHeard(st *serverTx, to *peer, out *sip.Request, final func(
 		switch {
 		case challenges(st.from, to, res):
 			st.reply(480, "")
+		case res.StatusCode == 503: // speaks of the client, not of us (RFC 3261 §16.7 6)
+			st.reply(500, "")
 		case res.StatusCode >= 200:
 			final(res)
 		case res.StatusCode > 100:
