@@ -59,3 +59,11 @@ func (p *Proxy) boundFor(l *leg, to *peer) (location.Binding, bool) {
 	}
 	return bs[i], true
 }
+
+// talker is the device that answered a leg on a flow.
+func (p *Proxy) talker(l *leg, on *peer) location.DeviceID {
+	if b, ok := p.boundFor(l, on); ok {
+		return b.ID()
+	}
+	return l.id
+}

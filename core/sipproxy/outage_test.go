@@ -194,6 +194,25 @@ func TestAfterAnOutageACalleeIsNotDisturbedEither(t *testing.T) {
 	}, func(c *Config) { c.PushInForeground = false })
 }
 
+// So does the call of an instance that took over the token of another.
+func TestAfterAnOutageAnHeirIsNotDisturbedInItsCall(t *testing.T) {
+	inTown(t, func(t *testing.T, w *town) {
+		old := w.phone("alice", "tls").asleep()
+		c := w.calls("call-1")
+		ph := old.reborn().connects()
+		ph.registers("Expires: 3600")
+		inv := ph.rings("call-1")
+		c.hears("SIP/2.0 180")
+		ph.answers(inv)
+		c.answered(ph)
+		w.outage()
+		pass(2 * time.Minute)
+		if ph.endedBy() != "" {
+			t.Errorf("ended with %q", ph.endedBy())
+		}
+	})
+}
+
 func TestAfterAnOutageSleepingDevicesGetOneBackgroundPushEachAndNoVoIP(t *testing.T) {
 	each(t, []int{1, 2}, func(t *testing.T, w *town, phones []*phone) {
 		for _, ph := range phones {

@@ -75,7 +75,7 @@ func (w *watchBranch) run(ctx context.Context) (*peer, outcome) {
 func (w *watchBranch) ended(s snapshot) (outcome, bool) {
 	switch {
 	case s.answered:
-		w.l.p.talks.begin(headerValue(w.l.req, "Call-ID"), w.l.id)
+		w.l.p.talks.begin(headerValue(w.l.req, "Call-ID"), w.l.p.talker(w.l, w.to))
 		w.l.step(trace.StepAnswered, "")
 		return outcome{}, true
 	case s.final != nil && challenges(w.b.f.st.from, w.to, s.final):
