@@ -3,6 +3,7 @@ package sipproxy
 import (
 	"context"
 	"errors"
+	mrand "math/rand/v2"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -89,7 +90,7 @@ func (p *Proxy) answerAgain(res *sip.Response) error {
 func (p *Proxy) unreachable(st *serverTx, domain string, err error) {
 	p.log.Warn("request not sent: upstream unreachable", "domain", domain, "err", err)
 	if un, ok := errors.AsType[*upstream.UnreachableError](err); ok && un.Retry > 0 {
-		st.reply(503, "", retryAfter(un.Retry+time.Second-1))
+		st.reply(503, "", retryAfter(un.Retry+time.Second-1+mrand.N(retryLate)))
 		return
 	}
 	st.reply(503, "")
