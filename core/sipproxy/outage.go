@@ -2,7 +2,9 @@ package sipproxy
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +31,9 @@ const (
 	roundEvery = 30 * time.Second
 	// settling is how long a PBX that is back is left in peace.
 	settling = time.Second
+	// askAgain is how long a device that was pushed to, and has not come, is let
+	// alone by later outages: its push waits at the provider.
+	askAgain = time.Hour
 )
 
 // outages knows since when each domain's PBX may have forgotten what it was
@@ -36,6 +41,8 @@ const (
 type outages struct {
 	mu sync.Mutex
 	of map[string]*outage // by domain; guarded by mu
+	// asked is when a device was pushed to; guarded by mu.
+	asked map[location.DeviceID]time.Time
 }
 
 type outage struct {
@@ -49,6 +56,32 @@ func (o *outages) void(domain string, granted time.Time) bool {
 	defer o.mu.Unlock()
 	out := o.of[domain]
 	return out != nil && !granted.After(out.since)
+}
+
+// ask notes that a device is pushed to.
+func (o *outages) ask(id location.DeviceID, now time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.asked == nil {
+		o.asked = make(map[location.DeviceID]time.Time)
+	}
+	o.asked[id] = now
+}
+
+// owes says whether a device was pushed to lately, and has not come since.
+func (o *outages) owes(d location.Device, now time.Time) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	at, ok := o.asked[d.ID]
+	return ok && now.Sub(at) < askAgain &&
+		!slices.ContainsFunc(d.Bindings, func(b location.Binding) bool { return b.Granted.After(at) })
+}
+
+// forget drops what is noted of pushes long ago.
+func (o *outages) forget(now time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	maps.DeleteFunc(o.asked, func(_ location.DeviceID, at time.Time) bool { return now.Sub(at) >= askAgain })
 }
 
 // Reachable implements upstream.Handler.
@@ -83,6 +116,7 @@ func (p *Proxy) gather(ctx context.Context, domain string) {
 	if !pausing(ctx, settling) {
 		return
 	}
+	p.outages.forget(time.Now())
 	pushed := make(map[location.DeviceID]bool) // once each
 	for {
 		flows, asleep, missing := p.missing(domain, pushed)
@@ -135,7 +169,7 @@ func (p *Proxy) missing(domain string, pushed map[location.DeviceID]bool) (flows
 		switch {
 		case d.Flow() != "":
 			flows, more = append(flows, d.ID), true
-		case pushed[d.ID] || !p.cfg.PushEnabled || !hasMessageToken(d):
+		case pushed[d.ID] || !p.cfg.PushEnabled || !hasMessageToken(d) || p.outages.owes(d, now):
 		case now.Sub(d.FlowLost()) < roundEvery: // it is likely to be on its way
 			more = true
 		default:
@@ -205,6 +239,7 @@ func (p *Proxy) recall(id location.DeviceID, domain string) {
 		return
 	}
 	p.m.recalls.Inc()
+	p.outages.ask(id, time.Now())
 	p.waker.Note(wakeDevice(d), wake.Note{Event: wake.EventRegister, To: id.AOR, Sent: time.Now()}, nil)
 }
 

@@ -284,6 +284,26 @@ func TestWhileThePBXIsAwayAgainNobodyIsAsked(t *testing.T) {
 	})
 }
 
+func TestAPBXThatComesAndGoesBringsNoStormOfPushes(t *testing.T) {
+	inTown(t, func(t *testing.T, w *town) {
+		off, heeds := w.phone("alice", "tls").asleep(), w.phone("alice2", "tls").asleep()
+		pass(time.Minute)
+		for range 4 {
+			w.outage()
+		}
+		w.pushed(0, "register", "register") // one each
+		heeds.wakes()
+		heeds.sleeps()
+		w.outage()
+		pass(time.Minute)
+		w.pushed(0, "register", "register", "register") // the PBX may have forgotten it again
+		pass(askAgain)
+		w.outage()
+		w.pushed(0, "register", "register", "register", "register", "register")
+		off.silence()
+	})
+}
+
 func TestAfterAnOutageNothingIsPushedWherePushIsOffOrTheGrantHasEnded(t *testing.T) {
 	story := func(t *testing.T, w *town) {
 		w.phone("alice", "tls").asleep()
