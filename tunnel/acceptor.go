@@ -203,7 +203,10 @@ func (a *Acceptor) begin(ctx context.Context, c *carrier) (*link, error) {
 	own.Links = uint8(agree(own, c.hello))
 	s := newSession(a.t, c, c.hello.Session, int(own.Links), a.metrics, a.budget)
 	s.outlived, s.others = true, func() bool { return a.othersTake(s) }
-	// Once HELLO is out, the core may be back for more links before we are.
+	// Once HELLO is out, the core may be back for more links before we are, and
+	// for this one too.
+	s.links[0].joining.Lock()
+	defer s.links[0].joining.Unlock()
 	a.mu.Lock()
 	a.coming[s.id] = s
 	a.mu.Unlock()

@@ -245,11 +245,11 @@ func (d *Dialer) introduce() frame.Hello {
 }
 
 // admit makes s the session with e.
-func (d *Dialer) admit(e *remote, s *session, saidDraining bool) {
+func (d *Dialer) admit(e *remote, s *session) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	e.session, e.peer, e.since = s, s.peer, time.Now()
-	if d.draining && !saidDraining {
+	if d.draining { // whatever HELLO said: the edge answers this
 		s.drain(0)
 	}
 }

@@ -34,7 +34,7 @@ func (d *Dialer) begin(ctx context.Context, e *remote) (*session, *carrier, erro
 		_ = c.conn.Close()
 		return nil, nil, err
 	}
-	d.admit(e, s, own.Draining)
+	d.admit(e, s)
 	return s, c, nil
 }
 
@@ -98,10 +98,8 @@ func (d *Dialer) rejoin(ctx context.Context, e *remote, l *link) (*carrier, erro
 	l.joining.Lock()
 	defer l.joining.Unlock()
 	s := l.s
-	var saidDraining bool
 	c, err := d.connect(ctx, e, func() frame.Hello {
 		own := d.introduce()
-		saidDraining = own.Draining
 		own.Session, own.Resume, own.RxOffset = s.id, true, l.rx.Load()
 		own.Link, own.Links = uint8(l.number), uint8(len(s.links))
 		return own
@@ -127,7 +125,7 @@ func (d *Dialer) rejoin(ctx context.Context, e *remote, l *link) (*carrier, erro
 	d.mu.Lock()
 	draining := d.draining
 	d.mu.Unlock()
-	if draining && !saidDraining {
+	if draining { // whatever HELLO said: the edge answers this
 		s.drain(0)
 	}
 	d.t.log.Info("tunnel link up", "edge", e.addr, "link", l.number, "resumed", c.resumed)
