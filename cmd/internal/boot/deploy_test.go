@@ -44,12 +44,10 @@ func TestDeployCoreTomlShowsTheDefaults(t *testing.T) {
 	}
 	want := core.DefaultConfig()
 	want.Tunnel = core.TunnelConfig{Edges: []string{"edge1.example.com:7443"}, Identity: "/etc/sallyport/core1.pem"}
-	want.SIP = core.SIPConfig{
-		Listen: []string{"tcp:10.0.0.5:5060", "udp:10.0.0.5:5060"}, Advertise: "10.0.0.5:5060",
-		Domains: []core.DomainConfig{
-			{Name: "example.com", Upstream: "sip:pbx.example.com:5060;transport=tcp", UpstreamExpires: unit.Duration{Duration: 24 * 3600e9}},
-			{Name: "demo.example", UsersFile: "/etc/sallyport/users"},
-		},
+	want.SIP.Listen, want.SIP.Advertise = []string{"tcp:10.0.0.5:5060", "udp:10.0.0.5:5060"}, "10.0.0.5:5060"
+	want.SIP.Domains = []core.DomainConfig{
+		{Name: "example.com", Upstream: "sip:pbx.example.com:5060;transport=tcp", UpstreamExpires: unit.Duration{Duration: 24 * 3600e9}},
+		{Name: "demo.example", UsersFile: "/etc/sallyport/users"},
 	}
 	want.XMPP.Domains = []core.XMPPDomainConfig{{Name: "example.com", Upstream: "xmpp://xmpp.example.com:5222"}}
 	want.Push.Apps = []core.AppConfig{
