@@ -162,13 +162,15 @@ func (l *link) admit(f *Flow) string {
 		return "too many flows"
 	case !within:
 		return "too many new flows"
+	case len(l.control)+len(l.data) > maxRefusals:
+		return "too many ends unheard"
 	}
 	l.putIn(f)
 	return ""
 }
 
-// maxRefusals bounds the CLOSEs that wait for an edge that opens flows and
-// does not read the answers.
+// maxRefusals bounds the CLOSEs, of flows refused or ended, that wait for an
+// edge that opens flows and does not read the answers.
 const maxRefusals = 4 << 20
 
 func (l *link) refuse(id uint32, why string) error {
@@ -276,7 +278,10 @@ func (l *link) onPong(c *carrier, _ uint32, p []byte) error {
 
 func (l *link) onDrain(_ *carrier, _ uint32, p []byte) error {
 	l.s.takeNoMore(time.Duration(binary.BigEndian.Uint32(p)) * time.Millisecond)
-	if l.s.others != nil && l.s.others() {
+	l.mu.Lock()
+	crowded := len(l.urgent) > maxPiece // by answers that the peer does not read
+	l.mu.Unlock()
+	if l.s.others != nil && !crowded && l.s.others() {
 		l.urge(func(b []byte) []byte { return frame.Append(b, frame.TypeSpare, 0, []byte{1}) })
 	}
 	return nil
