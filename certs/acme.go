@@ -216,6 +216,14 @@ func (s *schedule) due(now time.Time) time.Time {
 	return at
 }
 
+// issued has a certificate served that was fetched now. Half of what is left of
+// it passes before the next is asked for: where a clock is wrong it may be due
+// already, and so would be the next and the one after that.
+func (s *schedule) issued(cert *tls.Certificate, now time.Time) {
+	s.failures, s.next = 0, now.Add(cert.Leaf.NotAfter.Sub(now)/2)
+	s.a.serve(cert)
+}
+
 // attempt makes one and learns from it.
 func (s *schedule) attempt(ctx context.Context, log *slog.Logger) {
 	cert, failed, unkept := s.a.fetch(ctx)
@@ -223,8 +231,7 @@ func (s *schedule) attempt(ctx context.Context, log *slog.Logger) {
 		return
 	}
 	if failed == nil {
-		s.failures, s.next = 0, time.Time{}
-		s.a.serve(cert)
+		s.issued(cert, time.Now())
 		s.a.note(func(st *ACMEStatus) { st.Issued++ })
 		log.Info("certificate fetched", "name", s.a.cfg.Name, "not_after", cert.Leaf.NotAfter)
 		if unkept != nil {

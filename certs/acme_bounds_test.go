@@ -2,6 +2,7 @@ package certs_test
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -155,5 +156,23 @@ func TestFilesServeUntilTheFirstIsFetched(t *testing.T) {
 	}
 	if notes := p.Warnings(time.Now()); len(notes) != 1 || notes[0] != "the certificate for "+name+" is being fetched" {
 		t.Errorf("notes %q", notes)
+	}
+}
+
+// With a clock that is weeks ahead, or an authority that dates back, each new
+// certificate is due at once: they are not fetched one after another.
+func TestACertificateThatIsDueWhenItComesIsNotFetchedAgainAtOnce(t *testing.T) {
+	const day = 24 * time.Hour
+	now := time.Now()
+	for what, test := range map[string]struct{ age, left, wait time.Duration }{
+		"a clock ten weeks ahead": {70 * day, 20 * day, 10 * day},
+		"dated back by a day":     {day, 6 * time.Hour, 3 * time.Hour},
+		"all is well":             {0, 90 * day, 60*day - time.Hour},
+		"six days":                {0, 6 * day, 4*day - time.Hour},
+	} {
+		c := &tls.Certificate{Leaf: &x509.Certificate{NotBefore: now.Add(-test.age), NotAfter: now.Add(test.left)}}
+		if wait := certs.DueAfter(c, now).Sub(now); wait < test.wait || wait > test.wait+time.Hour {
+			t.Errorf("%s: asked for again after %v, want %v", what, wait, test.wait)
+		}
 	}
 }
