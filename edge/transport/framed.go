@@ -211,7 +211,10 @@ func (f *framed) write(k wsframe.Kind, p []byte) error {
 	b := wsframe.Append((*buf)[:0], k, p)
 	f.writing.Lock()
 	defer f.writing.Unlock()
-	if f.closed {
+	switch {
+	case f.closed && k == wsframe.Pong:
+		return nil // its ping crossed our goodbye; the client's is still to come
+	case f.closed:
 		return net.ErrClosed
 	}
 	f.closed = k == wsframe.Close
