@@ -193,7 +193,7 @@ func TestEveryStatusHasAPhrase(t *testing.T) {
 func TestAnAddressOfRecordIsTheSameTypedOrAsText(t *testing.T) {
 	for _, value := range []string{
 		"<sip:Alice@Example.COM>;tag=1", `"A B" <sips:alice@example.com:5061;x=y>`, "sip:al%69ce@example.com", "<sip:example.com>",
-		"<sip:alice@[2001:db8::1]>", "<tel:+1201;phone-context=x>", "sip:a%40b@example.com", "Alice <sip:alice@example.com>",
+		"<sip:alice@[2001:db8::1]>", "<tel:+1201;phone-context=x>", "sip:a%40b@example.com", "<sip://alice@example.com>", "Alice <sip:alice@example.com>",
 	} {
 		n, err := ParseNameAddr(value)
 		if err != nil {

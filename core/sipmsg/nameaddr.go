@@ -136,7 +136,7 @@ func AOROf(h sip.Header) (aor string, err error) {
 	case *sip.ToHeader:
 		u = &h.Address
 	}
-	if u != nil && u.User != "" && u.Raw() == "" && strings.IndexByte(u.Host, ':') < 0 {
+	if u != nil && u.User != "" && u.Raw() == "" && !u.HierarhicalSlashes && strings.IndexByte(u.Host, ':') < 0 {
 		return "sip:" + unescape(u.User) + "@" + lower(u.Host), nil
 	}
 	n, err := ParseNameAddr(h.Value())
