@@ -327,7 +327,20 @@ func (l *leg) finish(ctx context.Context, o outcome) {
 	case o.res == nil && o.status == 480 && l.isPushed():
 		l.miss()
 	}
+	l.settlePush(o)
 	l.traceEnd(o, failed)
+}
+
+// settlePush takes back an announcement that still waits for its turn behind a
+// crowd: there is no call behind it any more (B17), or soon will be none.
+func (l *leg) settlePush(o outcome) {
+	switch {
+	case l.unpush == nil:
+	case o.code() == 0: // answered: a push that leaves at once does no harm
+		time.AfterFunc(unansweredAfter, l.unpush)
+	default:
+		l.unpush()
+	}
 }
 
 // miss leaves a missed call on the Message channel (B16).

@@ -223,3 +223,32 @@ func TestR13_InviteWithReplacesIsNeverPushed(t *testing.T) {
 		}
 	})
 }
+
+// B17: in a crowd a push waits for its turn, and its call may be over by then.
+func TestNoPushLeavesForACallThatIsOver(t *testing.T) {
+	for name, end := range map[string]func(w *town, c *call, ph *phone, inv string){
+		"answered and hung up": func(w *town, c *call, ph *phone, inv string) {
+			ph.answers(inv)
+			w.pbx.say(dialogRequest("BYE", c.answered(ph))...)
+			ph.say(reply(ph.hears("BYE"), 200)...)
+			w.pbx.hears("SIP/2.0 200")
+		},
+		"refused": func(_ *town, c *call, ph *phone, inv string) {
+			ph.refuses(inv, 486)
+			c.ends(486)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inTown(t, func(_ *testing.T, w *town) {
+				ph := w.phone("alice", "tls").awake()
+				w.pushes.connect = 10 * time.Second
+				c := w.calls("call-1")
+				inv := ph.rings("call-1")
+				c.hears("SIP/2.0 180")
+				end(w, c, ph, inv)
+				pass(time.Minute)
+				w.pushed(0)
+			})
+		})
+	}
+}
