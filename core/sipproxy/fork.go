@@ -145,9 +145,12 @@ func (f *fork) provisional(res *sip.Response) {
 // success passes a 2xx on, whenever it comes, and ends the other branches.
 func (f *fork) success(res *sip.Response) {
 	f.mu.Lock()
+	again := f.won
 	f.won = true
 	f.mu.Unlock()
-	f.p.talks.begin(headerValue(res, "Call-ID"), f.st.caller)
+	if !again { // a repeated 2xx may come after the BYE
+		f.p.talks.begin(headerValue(res, "Call-ID"), f.st.caller)
+	}
 	f.st.respond(f.st.back(res, f.drop...))
 	f.end(&over{reason: reasonElsewhere, elsewhere: true})
 }

@@ -168,6 +168,25 @@ func TestAfterAnOutageNobodyIsDisturbedWhoTalksOrWaitsOrComesSoon(t *testing.T) 
 	})
 }
 
+func TestACallThatIsOverIsOverThoughIts200IsRepeated(t *testing.T) {
+	onFarm(t, func(t *testing.T, w *town, f *farm) {
+		ph := w.phone("alice", "tls").awake()
+		ph.say(ph.dials("sip:erin@example.com", "talk")...)
+		ph.hears("SIP/2.0 100")
+		ok := reply(f.a.hears("INVITE"), 200, "Contact: <sip:erin@10.0.0.33>")
+		f.a.say(ok...)
+		mine := ph.hears("SIP/2.0 200")
+		ph.say(dialogRequestOf(ph, "BYE", mine)...)
+		f.a.say(reply(f.a.hears("BYE"), 200)...)
+		ph.hears("SIP/2.0 200")
+		f.a.say(ok...) // crossed the ACK
+		ph.hears("SIP/2.0 200")
+		if w.proxy.talks.busy(ph.id()) {
+			t.Error("the client would keep its flow for half a day")
+		}
+	})
+}
+
 // A callee's call counts like a caller's.
 func TestAfterAnOutageACalleeIsNotDisturbedEither(t *testing.T) {
 	inTown(t, func(t *testing.T, w *town) {
