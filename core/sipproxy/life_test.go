@@ -61,3 +61,20 @@ func TestAReopenedFlowFreesWhoWaits(t *testing.T) {
 		ph.say(reply(ph.hears("BYE"), 200)...)
 	})
 }
+
+func TestAConnectionThatEndedIsNotKept(t *testing.T) {
+	inTown(t, func(t *testing.T, w *town) {
+		pass(5 * time.Second)
+		late := w.proxy.livePBX("example.com").up
+		w.pbx.conn.Close()
+		pass(time.Second)
+		if pe := w.proxy.upPeer(late); !pe.isGone() {
+			t.Error("a request may wait there")
+		}
+		w.proxy.upMu.Lock()
+		defer w.proxy.upMu.Unlock()
+		if _, kept := w.proxy.ups[late]; kept {
+			t.Error("nobody will ever say again that it ended")
+		}
+	})
+}

@@ -42,7 +42,12 @@ func (p *Proxy) upPeer(c *upstream.Conn) *peer {
 		return pe
 	}
 	pe := &peer{up: c, via: c.Transport(), txs: p.upTxs, again: p.answerAgain}
-	p.ups[c] = pe
+	select {
+	case <-c.Done(): // Closed has been, or will find nothing
+		pe.gone = true
+	default:
+		p.ups[c] = pe
+	}
 	return pe
 }
 
