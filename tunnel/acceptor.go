@@ -202,7 +202,7 @@ func (a *Acceptor) begin(ctx context.Context, c *carrier) (*link, error) {
 	own.Session, own.Links = c.hello.Session, maxLinks
 	own.Links = uint8(agree(own, c.hello))
 	s := newSession(a.t, c, c.hello.Session, int(own.Links), a.metrics, a.budget)
-	s.outlived, s.others = true, func() bool { return a.othersTake(s) }
+	s.outlived, s.others = true, func(first bool) bool { return a.spares(s, first) }
 	// Once HELLO is out, the core may be back for more links before we are, and
 	// for this one too.
 	s.links[0].joining.Lock()

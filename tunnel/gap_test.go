@@ -99,3 +99,41 @@ func TestFirstLinkIsTakenOverBeforeItIsUp(t *testing.T) {
 		second.expect(frame.TypePong)
 	})
 }
+
+// TU-16, where both cores leave: neither sends its clients away, since the
+// other would not take them.
+func TestTU16_TwoCoresThatLeaveAreNoSpareForEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, names := newRoom(t), make(chan string, 2)
+		ec := edge("")
+		ec.Handshake = func(_ context.Context, c net.Conn) (net.Conn, string, error) { return c, <-names, nil }
+		a := tunnel.NewAcceptor(ec)
+		start(t, func(ctx context.Context) error { return a.Serve(ctx, r) })
+		var cores []*tunnel.Dialer
+		for _, name := range []string{"core1", "core2"} {
+			names <- name
+			cores = append(cores, tunnel.NewDialer(r.core(name, (&pbx{}).open)))
+			start(t, cores[len(cores)-1].Run)
+			synctest.Wait()
+		}
+		var phones []*client
+		for i := range 10 {
+			phones = append(phones, newClient())
+			open(t, a, byte(i), phones[i])
+		}
+		synctest.Wait()
+		for _, d := range cores {
+			if err := d.Drain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		for _, d := range cores {
+			d.Release(t.Context())
+		}
+		synctest.Wait()
+		if n := ended(phones); n > 0 {
+			t.Errorf("%d clients of 10 were sent away, and nobody takes them", n)
+		}
+	})
+}

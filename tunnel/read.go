@@ -277,11 +277,11 @@ func (l *link) onPong(c *carrier, _ uint32, p []byte) error {
 }
 
 func (l *link) onDrain(_ *carrier, _ uint32, p []byte) error {
-	l.s.takeNoMore(time.Duration(binary.BigEndian.Uint32(p)) * time.Millisecond)
+	first := l.s.takeNoMore(time.Duration(binary.BigEndian.Uint32(p)) * time.Millisecond)
 	l.mu.Lock()
 	crowded := len(l.urgent) > maxPiece // by answers that the peer does not read
 	l.mu.Unlock()
-	if l.s.others != nil && !crowded && l.s.others() {
+	if l.s.others != nil && !crowded && l.s.others(first) {
 		l.urge(func(b []byte) []byte { return frame.Append(b, frame.TypeSpare, 0, []byte{1}) })
 	}
 	return nil

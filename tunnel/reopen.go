@@ -115,16 +115,37 @@ func (a *Acceptor) await(s *session) {
 	}
 }
 
-// othersTake tells whether there is a core that is up, beside that of s.
+// othersTake tells whether there is a core that takes flows, beside that of s.
 func (a *Acceptor) othersTake(s *session) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	return a.another(s)
+}
+
+// another is othersTake while a.mu is held.
+func (a *Acceptor) another(s *session) bool {
 	for _, other := range a.live {
-		if up, _ := other.carried(); up && other != s {
+		if other != s && other.takes() {
 			return true
 		}
 	}
 	return false
+}
+
+// spares tells whether there is another core for the flows of s, which drains.
+// The first time, those that drain already and had s alone are told that it is
+// there for them no more.
+func (a *Acceptor) spares(s *session, first bool) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, other := range a.live {
+		if first && other != s && other.drains() && !a.another(other) {
+			for _, l := range other.links {
+				l.urge(func(b []byte) []byte { return frame.Append(b, frame.TypeSpare, 0, []byte{0}) })
+			}
+		}
+	}
+	return a.another(s)
 }
 
 // bury notes that s has ended and calls no handler any more.

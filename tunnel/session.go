@@ -23,7 +23,7 @@ type session struct {
 	addr     string      // of the peer, as the first carrier came
 	outlived bool        // flows live longer than this session (edge)
 	accept   func(*Flow) Handler
-	others   func() bool // tells whether another core takes its flows (edge)
+	others   func(first bool) bool // tells whether another core takes its flows, when it says, first or again, that it leaves (edge)
 	metrics  *metrics
 	budget   *budget
 	start    time.Time
@@ -210,14 +210,24 @@ func (s *session) notify(notes []string) {
 	s.links[0].urge(func(b []byte) []byte { return frame.AppendNotice(b, notes) })
 }
 
-// takeNoMore notes that the peer wants no new flows.
-func (s *session) takeNoMore(within time.Duration) {
+// takeNoMore notes that the peer wants no new flows, and tells whether that is
+// new.
+func (s *session) takeNoMore(within time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.draining {
-		s.draining = true
-		s.log.Info("peer drains", "peer", s.peer.Name, "within", within)
+	if s.draining {
+		return false
 	}
+	s.draining = true
+	s.log.Info("peer drains", "peer", s.peer.Name, "within", within)
+	return true
+}
+
+// drains tells whether the peer wants no new flows.
+func (s *session) drains() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
 }
 
 // serves tells whether the peer takes flows of that service.
@@ -225,14 +235,18 @@ func (s *session) serves(service string) bool {
 	return len(s.hello.Services) == 0 || slices.Contains(s.hello.Services, service)
 }
 
+// takes tells whether the peer is there and wants new flows.
+func (s *session) takes() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err == nil && !s.leaving && !s.draining && s.attached > 0
+}
+
 // load returns how busy s is compared to others, and whether it takes a new
 // flow of that service at all.
 func (s *session) load(service string) (float64, bool) {
 	n := int(s.count.Load())
-	s.mu.Lock()
-	ok := s.err == nil && !s.leaving && !s.draining && s.attached > 0
-	s.mu.Unlock()
-	ok = ok && n < int(s.hello.MaxFlows) && s.serves(service)
+	ok := s.takes() && n < int(s.hello.MaxFlows) && s.serves(service)
 	return float64(n+1) / float64(s.hello.Weight), ok
 }
 
