@@ -225,7 +225,7 @@ func (p *Proxy) confirmed(reg *registration, res *sip.Response) {
 	}
 	if p.short.noPath(reg.dom.Name, sipmsg.Find(res, "Path") == nil) {
 		p.log.Warn("the PBX does not confirm Path, so its calls may miss the phones: let it support Path "+
-			"(Kamailio registrar use_path, Asterisk support_path=yes), or set path = false", "domain", reg.dom.Name)
+			"(Kamailio registrar use_path 1 and path_mode 1 or 2, Asterisk support_path=yes), or set path = false", "domain", reg.dom.Name)
 	}
 }
 

@@ -15,8 +15,12 @@ import (
 	"time"
 )
 
-//go:embed kamailio.cfg
-var kamailioConfig string
+var (
+	//go:embed kamailio.cfg
+	kamailioConfig string
+	//go:embed kamailio_path.cfg
+	kamailioPathConfig string
+)
 
 // KamailioConfig is what a test wants of its PBX.
 type KamailioConfig struct {
@@ -26,6 +30,8 @@ type KamailioConfig struct {
 	Users map[string]string
 	// MaxExpires bounds a grant, in seconds; 0 means no bound.
 	MaxExpires int
+	// Path makes it reach phones by their Path, and know outbound and GRUU.
+	Path bool
 }
 
 // Kamailio is a running PBX.
@@ -44,10 +50,15 @@ func StartKamailio(t testing.TB, cfg KamailioConfig) *Kamailio {
 	if cfg.Domain == "" {
 		cfg.Domain = "example.com"
 	}
+	config := kamailioConfig
+	if cfg.Path {
+		needKamailio(t, "outbound")
+		config = kamailioPathConfig
+	}
 	port := FreePort(t)
 	k := &Kamailio{Domain: cfg.Domain, Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), dir: tempDir(t)}
 	var text strings.Builder
-	if err := template.Must(template.New("kamailio.cfg").Parse(kamailioConfig)).Execute(&text, struct {
+	if err := template.Must(template.New("kamailio.cfg").Parse(config)).Execute(&text, struct {
 		KamailioConfig
 		Port int
 		Dir  string
@@ -63,6 +74,17 @@ func StartKamailio(t testing.TB, cfg KamailioConfig) *Kamailio {
 	})
 	k.until(t, k.ping)
 	return k
+}
+
+// needKamailio ends the test, as [Need] does, where Kamailio lacks a module.
+func needKamailio(t testing.TB, name string) {
+	t.Helper()
+	for _, dir := range []string{"/usr/lib/*", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64"} {
+		if found, _ := filepath.Glob(dir + "/kamailio/modules/" + name + ".so"); len(found) > 0 {
+			return
+		}
+	}
+	lack(t, "Kamailio's module "+name+" is not installed; test/interop/setup installs it")
 }
 
 // ping asks the PBX for its abilities over UDP.
@@ -88,6 +110,19 @@ func (k *Kamailio) ping() error {
 // Contacts returns what a user is registered with, as the PBX itself says.
 func (k *Kamailio) Contacts(t testing.TB, user string) []string {
 	t.Helper()
+	var all []string
+	for _, b := range k.Bindings(t, user) {
+		all = append(all, b.Address)
+	}
+	return all
+}
+
+// Binding is one contact of a user in the PBX. Path is empty without one.
+type Binding struct{ Address, Path string }
+
+// Bindings returns a user's contacts with their Paths, in the order of addresses.
+func (k *Kamailio) Bindings(t testing.TB, user string) []Binding {
+	t.Helper()
 	var dump struct {
 		Result struct {
 			Domains []struct {
@@ -95,7 +130,7 @@ func (k *Kamailio) Contacts(t testing.TB, user string) []string {
 					AoRs []struct {
 						Info struct {
 							AoR      string
-							Contacts []struct{ Contact struct{ Address string } }
+							Contacts []struct{ Contact Binding }
 						}
 					}
 				}
@@ -103,17 +138,20 @@ func (k *Kamailio) Contacts(t testing.TB, user string) []string {
 		}
 	}
 	k.rpc(t, "ul.dump", &dump)
-	var all []string
+	var all []Binding
 	for _, d := range dump.Result.Domains {
 		for _, a := range d.Domain.AoRs {
 			for _, c := range a.Info.Contacts {
+				if c.Contact.Path == "[not set]" {
+					c.Contact.Path = ""
+				}
 				if a.Info.AoR == user {
-					all = append(all, c.Contact.Address)
+					all = append(all, c.Contact)
 				}
 			}
 		}
 	}
-	slices.Sort(all)
+	slices.SortFunc(all, func(a, b Binding) int { return strings.Compare(a.Address, b.Address) })
 	return all
 }
 

@@ -93,6 +93,7 @@ advertise = "%[3]s"
 [[sip.domain]]
 name = "%[4]s"
 upstream = "sip:%[5]s;transport=tcp"
+path = %[13]t
 [[push.app]]
 id = "` + App + `"
 provider = "apns"
@@ -118,15 +119,27 @@ func StartSystem(t testing.TB) *System { return StartSystemAs(t, "127.0.0.1") }
 // to and the edge's certificate is for.
 func StartSystemAs(t testing.TB, hostname string) *System {
 	t.Helper()
+	return startSystem(t, hostname, false)
+}
+
+// StartSystemWithPath is [StartSystem] with path = true, and a PBX that reaches
+// its phones that way.
+func StartSystemWithPath(t testing.TB) *System {
+	t.Helper()
+	return startSystem(t, "127.0.0.1", true)
+}
+
+func startSystem(t testing.TB, hostname string, path bool) *System {
+	t.Helper()
 	bin, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &System{t: t, bin: bin, dir: tempDir(t), PBX: StartKamailio(t, KamailioConfig{Users: Users})}
+	s := &System{t: t, bin: bin, dir: tempDir(t), PBX: StartKamailio(t, KamailioConfig{Users: Users, Path: path})}
 	addr := func() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(FreePort(t))) }
 	s.SIPS, s.HTTPS, s.Admin, s.edgeAdmin = addr(), addr(), addr(), addr()
 	apns := s.startAPNs()
-	s.writeConfigs(hostname, addr(), addr(), apns)
+	s.writeConfigs(hostname, addr(), addr(), apns, path)
 	s.SIPS, s.HTTPS = rename(s.SIPS, hostname), rename(s.HTTPS, hostname)
 	s.Edge = s.service("edge")
 	s.StartCore()
@@ -159,7 +172,7 @@ func (s *System) startAPNs() string {
 	return l.Addr().String()
 }
 
-func (s *System) writeConfigs(hostname, tunnel, sip, apns string) {
+func (s *System) writeConfigs(hostname, tunnel, sip, apns string, path bool) {
 	s.t.Helper()
 	caDir := filepath.Join(s.dir, "ca")
 	var edge, core string
@@ -190,7 +203,7 @@ func (s *System) writeConfigs(hostname, tunnel, sip, apns string) {
 	s.teamID = teamID
 	writeFile(s.t, filepath.Join(s.dir, "edge.toml"), fmt.Sprintf(edgeConfig, s.HTTPS, s.SIPS, edge, tunnel, s.edgeAdmin, hostname, s.public))
 	writeFile(s.t, filepath.Join(s.dir, "core.toml"), fmt.Sprintf(coreConfig,
-		tunnel, core, sip, s.PBX.Domain, s.PBX.Addr, teamID, keyID, key, apns, pushCA, filepath.Join(s.dir, "store"), s.Admin))
+		tunnel, core, sip, s.PBX.Domain, s.PBX.Addr, teamID, keyID, key, apns, pushCA, filepath.Join(s.dir, "store"), s.Admin, path))
 }
 
 // service starts "edge" or "core" from its config file.
@@ -246,14 +259,17 @@ func (s *System) Clients(aor string) []Client {
 
 // Phone is a scripted phone outside, set to the edge.
 func (s *System) Phone(user string, transport phone.Transport) *phone.Phone {
-	addr := s.SIPS
-	if transport == phone.WSS {
-		addr = s.HTTPS
+	return s.phone(phone.Config{AOR: "sip:" + user + "@" + s.PBX.Domain, Transport: transport})
+}
+
+// phone sets a phone with an AOR and a transport to the edge.
+func (s *System) phone(cfg phone.Config) *phone.Phone {
+	if cfg.Addr = s.SIPS; cfg.Transport == phone.WSS {
+		cfg.Addr = s.HTTPS
 	}
-	p := phone.New(phone.Config{
-		AOR: "sip:" + user + "@" + s.PBX.Domain, Password: Users[user], Transport: transport, Addr: addr, Public: addr,
-		TLS: s.trust(),
-	})
+	user, _, _ := strings.Cut(strings.TrimPrefix(cfg.AOR, "sip:"), "@")
+	cfg.Public, cfg.Password, cfg.TLS = cfg.Addr, Users[user], s.trust()
+	p := phone.New(cfg)
 	s.t.Cleanup(p.Close)
 	return p
 }
