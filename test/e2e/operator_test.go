@@ -41,8 +41,17 @@ func TestTheStatusOfTheCore(t *testing.T) {
 			s.t.Errorf("tunnels %+v, ready %v", st.Tunnels, st.Ready)
 		}
 		want := []admin.Domain{
-			{Name: PBXDomain, Upstream: "sip:" + s.PBXSIP + ";transport=tcp", OK: true},
+			{Name: PBXDomain, Upstream: "sip:" + s.PBXSIP + ";transport=tcp", OK: true,
+				Servers: []admin.Server{{Server: "tcp:" + s.PBXSIP, OK: true}}},
 			{Name: Domain, OK: true},
+		}
+		for _, d := range st.Domains {
+			for i, server := range d.Servers {
+				if server.Since == nil {
+					s.t.Errorf("nobody knows since when %s is reachable", server.Server)
+				}
+				d.Servers[i].Since = nil // a moment of no interest
+			}
 		}
 		if diff := cmp.Diff(want, st.Domains); diff != "" {
 			s.t.Errorf("domains: %s", diff)

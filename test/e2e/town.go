@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -144,19 +143,6 @@ func (t *Town) release() {
 		_ = l.Close()
 	}
 	t.held = nil
-}
-
-// freeAddr takes an address to listen on later. Its port is below those that
-// systems give to outgoing connections, so that none of these gets it while an
-// edge or a core restarts.
-func freeAddr() (l net.Listener, err error) {
-	const low, high, tries = 10_000, 32_000, 100
-	for range tries {
-		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", low+rand.IntN(high-low))); err == nil {
-			return l, nil
-		}
-	}
-	return nil, err
 }
 
 func (t *Town) writeKeys() (err error) {
