@@ -351,24 +351,4 @@ func ringsByPush(d location.Device) bool {
 	return false
 }
 
-// group is a WaitGroup that takes nobody in once it is closed.
-type group struct {
-	mu     sync.Mutex
-	closed bool
-	wg     sync.WaitGroup
-}
-
-// Go runs fn unless the group is closed, and says whether it does.
-func (g *group) Go(fn func()) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.closed {
-		g.wg.Go(fn)
-	}
-	return !g.closed
-}
-
-func (g *group) close() { g.mu.Lock(); g.closed = true; g.mu.Unlock() }
-func (g *group) wait()  { g.wg.Wait() }
-
 var _ sip.Connection = (*peer)(nil)
