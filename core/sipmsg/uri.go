@@ -47,7 +47,7 @@ func ParseURI(s string) (URI, error) {
 	}
 	u := URI{Scheme: lower(scheme)}
 	if u.Scheme != "sip" && u.Scheme != "sips" {
-		if u.Opaque = rest; rest == "" {
+		if u.Opaque = rest; rest == "" || rest[0] == ';' { // parameters of nothing
 			return URI{}, errURI
 		}
 		return u, nil
