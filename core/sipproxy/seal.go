@@ -83,7 +83,8 @@ func unseal(user string) (s sealed, ok bool) {
 		return s, n == flowMark
 	case wayTCP, wayUDP, wayTLS:
 		raw, err := tokenText.DecodeString(s.body[tokenLen+1:])
-		if err != nil || n != sealV4 && n != sealV6 {
+		// The decoder passes over line ends: what it gives may be shorter than n.
+		if err != nil || n != sealV4 && n != sealV6 || len(raw) != tokenText.DecodedLen(n) {
 			return sealed{}, false
 		}
 		addr, _ := netip.AddrFromSlice(raw[:len(raw)-2])
