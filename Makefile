@@ -10,7 +10,7 @@ FUZZTIME   ?= 100000x
 BENCHTIME  ?= 1s
 SOAK       ?= 20
 # Rounds of `make bench-peers`; PEERS takes further flags of test/load/peers, such as
-# PEERS='-short', PEERS='-only call,msg' or PEERS='-systems sallyport -profiles /tmp/p'.
+# PEERS='-short', PEERS='-only call,msg' or PEERS='-systems sallyport -profiles profiles'.
 PEERS_ROUNDS ?= 3
 PEERS        ?=
 # CI=true adds the race detector and the fuzz targets to `make test`, and turns a

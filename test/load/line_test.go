@@ -54,12 +54,15 @@ func lay(tb testing.TB, p *lossy.Pair, take func(*tunnel.Flow) tunnel.Handler) *
 // until polls for what no round trip tells.
 func until(tb testing.TB, within time.Duration, what string, is func() bool) {
 	tb.Helper()
-	end := time.Now().Add(within)
+	tick, end := time.NewTicker(5*time.Millisecond), time.NewTimer(within)
+	defer tick.Stop()
+	defer end.Stop()
 	for !is() {
-		if time.Now().After(end) {
+		select {
+		case <-tick.C:
+		case <-end.C:
 			tb.Fatalf("not within %v: %s", within, what)
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 }
 
