@@ -34,6 +34,6 @@ func bbrOffered() bool {
 	if err != nil {
 		return false
 	}
-	defer syscall.Close(fd)
+	defer func() { _ = syscall.Close(fd) }()
 	return syscall.SetsockoptString(fd, syscall.IPPROTO_TCP, syscall.TCP_CONGESTION, congestion) == nil
 }
