@@ -15,7 +15,6 @@ import (
 	"sallyport/core/jetstream"
 	"sallyport/core/location"
 	"sallyport/core/push"
-	"sallyport/core/push/apns"
 	"sallyport/core/registrar"
 	"sallyport/core/sipproxy"
 	"sallyport/core/trace"
@@ -60,7 +59,7 @@ func (s *Server) build(ctx context.Context) ([]room, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.pushes = push.New(push.Config{Enabled: s.cfg.Push.Enabled}, apps, s.log, s.deps.Registry)
+	s.pushes = push.New(s.pushConfig(), apps, s.log, s.deps.Registry)
 	s.waker = wake.New(wake.Config{Window: s.cfg.Wake.Window.Duration, Flow: s.flowOf}, s.pushes, s.tokenDead, s.log, s.deps.Registry)
 	if err := s.buildSIP(ctx, bundle); err != nil {
 		return nil, err
@@ -178,25 +177,6 @@ func (s *Server) domains(ctx context.Context) ([]sipproxy.Domain, map[string][]s
 		out = append(out, dom)
 	}
 	return out, upstreams, nil
-}
-
-// apps makes a sender for each app whose provider is built.
-func (s *Server) apps() ([]push.App, error) {
-	var apps []push.App
-	for i, a := range s.cfg.Push.Apps {
-		if a.Provider != push.ProviderAPNs {
-			continue
-		}
-		c, err := apns.New(apns.Config{
-			BundleID: a.ID, TeamID: a.TeamID, KeyID: a.KeyID, KeyFile: a.KeyFile, Environment: a.Environment,
-			Endpoint: a.Endpoint, CAFile: a.CAFile, Proxy: s.cfg.Push.Proxy,
-		}, s.log, s.deps.Registry)
-		if err != nil {
-			return nil, fmt.Errorf("push.app[%d]: %w", i, err)
-		}
-		apps = append(apps, push.App{ID: a.ID, Provider: a.Provider, TeamID: a.TeamID, Sender: c, Run: c.Run})
-	}
-	return apps, nil
 }
 
 // providers lists the providers with at least one app that can be sent to.

@@ -88,33 +88,14 @@ type IMConfig struct {
 	Keep unit.Duration `toml:"keep"`
 }
 
-// PushConfig holds the apps whose devices can be woken.
-type PushConfig struct {
-	Enabled bool        `toml:"enabled"`
-	Proxy   string      `toml:"proxy"`
-	Apps    []AppConfig `toml:"app"`
-}
-
-// AppConfig is one app at one push provider.
-type AppConfig struct {
-	ID          string `toml:"id"`       // bundle id or Android package
-	Provider    string `toml:"provider"` // apns, fcm or webpush
-	TeamID      string `toml:"team_id,omitempty"`
-	KeyID       string `toml:"key_id,omitempty"`
-	KeyFile     string `toml:"key_file,omitempty"`
-	Environment string `toml:"environment,omitempty"` // production or sandbox
-	Endpoint    string `toml:"endpoint,omitempty"`    // another base URL
-	CAFile      string `toml:"ca_file,omitempty"`     // PEM that replaces the system's roots
-	// ServiceAccount is FCM's JSON file, Project overrides the project in it.
-	ServiceAccount string `toml:"service_account,omitempty"`
-	Project        string `toml:"project,omitempty"`
-}
-
 // StoreConfig says where bindings live.
 type StoreConfig struct {
 	Dir      string   `toml:"dir"`
 	NATS     []string `toml:"nats"`
 	Replicas int      `toml:"replicas"`
+	// KeyFile holds the key that encrypts push tokens at rest; empty: token.key in
+	// Dir, made when it is missing. Cores on one cluster share it.
+	KeyFile string `toml:"key_file"`
 }
 
 // AdminConfig is the API's listener.
@@ -141,7 +122,7 @@ func DefaultConfig() Config {
 			DeviceKeep: seconds(720 * 3600), ReconnectGrace: seconds(5), CallPushInForeground: true,
 		},
 		IM:    IMConfig{Keep: seconds(168 * 3600)},
-		Push:  PushConfig{Enabled: true},
+		Push:  PushConfig{Enabled: true, Keep: seconds(24 * 3600), PerMinute: 20, RefreshMargin: seconds(600)},
 		Store: StoreConfig{Dir: "/var/lib/sallyport", Replicas: 1},
 		Admin: AdminConfig{Listen: "127.0.0.1:9462"},
 		Log:   LogConfig{Level: "info", Format: "json", Redact: true},

@@ -127,13 +127,6 @@ func (s *Server) misfits() map[string]bool {
 	return out
 }
 
-func pushToken(t location.Token) push.Token {
-	return push.Token{
-		Provider: t.Provider, Kind: t.Kind, App: t.App, Param: t.Param, Value: t.Value,
-		Sandbox: t.Sandbox, Registered: t.Registered, Dead: t.Dead,
-	}
-}
-
 // aorOf reads an address as people write it: with or without "sip:".
 func aorOf(s string) string {
 	if s == "" {
@@ -204,11 +197,7 @@ func (s *Server) pushTest(ctx context.Context, aor string) ([]admin.PushResult, 
 	}
 	results := []admin.PushResult{}
 	for _, d := range devices {
-		var tokens []push.Token
-		for _, t := range d.Tokens {
-			tokens = append(tokens, pushToken(t))
-		}
-		r := s.pushes.Note(ctx, tokens, d.Class, push.Note{Event: "message", To: d.ID.AOR, Sent: time.Now()})
+		r := s.pushes.Note(ctx, target(d), push.Note{Event: "message", To: d.ID.AOR, Sent: time.Now()})
 		if r.Outcome == push.DeadToken {
 			s.tokenDead(d.ID.String(), r)
 		}

@@ -5,13 +5,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
 	"sallyport/core/admin"
-	"sallyport/core/push"
 	"sallyport/core/upstream"
 	"sallyport/tunnel/unit"
 )
@@ -68,6 +66,9 @@ func (c *Config) Validate() error {
 	if c.Store.Dir == "" && len(c.Store.NATS) == 0 {
 		f.add("store.dir", "must name a directory, or store.nats a cluster")
 	}
+	if c.Store.KeyFile == "" && len(c.Store.NATS) > 0 {
+		f.add("store.key_file", "must name the key file that all cores on the cluster share")
+	}
 	if c.Store.Replicas < 1 || c.Store.Replicas > 5 {
 		f.add("store.replicas", "must be 1 to 5 (got %d)", c.Store.Replicas)
 	}
@@ -87,7 +88,7 @@ func (c *Config) unbuilt() (list []string) {
 		list = append(list, fmt.Sprintf("xmpp.domain[%d]: no XMPP is carried", i))
 	}
 	for i, a := range c.Push.Apps {
-		if a.Provider != push.ProviderAPNs {
+		if senders[a.Provider] == nil {
 			list = append(list, fmt.Sprintf("push.app[%d]: devices of provider %s cannot be woken", i, a.Provider))
 		}
 	}
@@ -206,41 +207,6 @@ func (c *Config) validateWake(f *faults) {
 	}
 	if w.ReconnectGrace.Duration < 0 || w.ReconnectGrace.Duration > time.Minute {
 		f.add("wake.reconnect_grace", "must be 0s to 60s (got %v)", w.ReconnectGrace)
-	}
-}
-
-func (c *Config) validatePush(f *faults) {
-	if c.Push.Proxy != "" {
-		if u, err := url.Parse(c.Push.Proxy); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			f.add("push.proxy", "must be http://host:port")
-		}
-	}
-	for i := range c.Push.Apps {
-		c.Push.Apps[i].validate(f, fmt.Sprintf("push.app[%d]", i))
-	}
-}
-
-func (a *AppConfig) validate(f *faults, at string) {
-	if a.ID == "" {
-		f.add(at+".id", "must be the bundle id or package")
-	}
-	switch a.Provider {
-	case "apns":
-		for key, v := range map[string]string{"team_id": a.TeamID, "key_id": a.KeyID, "key_file": a.KeyFile} {
-			if v == "" {
-				f.add(at+"."+key, "is needed for apns")
-			}
-		}
-		if e := a.Environment; e != "" && e != "production" && e != "sandbox" {
-			f.add(at+".environment", "must be production or sandbox (got %q)", e)
-		}
-	case "fcm":
-		if a.ServiceAccount == "" {
-			f.add(at+".service_account", "is needed for fcm")
-		}
-	case "webpush":
-	default:
-		f.add(at+".provider", "must be apns, fcm or webpush (got %q)", a.Provider)
 	}
 }
 

@@ -34,6 +34,10 @@ type Token struct {
 	Param    string `json:"param,omitempty"`
 	Value    string `json:"value"` // secret
 	Sandbox  bool   `json:"sandbox,omitempty"`
+	// Key and Auth encrypt for the device (RFC 8291), in base64url; Auth is
+	// secret. "" where the client gave none.
+	Key  string `json:"key,omitempty"`
+	Auth string `json:"auth,omitempty"`
 	// Registered is when the client last brought the token.
 	Registered time.Time `json:"registered"`
 	// Dead: the provider said that it no longer delivers to this token (B19).
@@ -210,7 +214,7 @@ func check(b Binding, tokens []Token) error {
 	}
 	for i := range tokens {
 		t := &tokens[i]
-		size += len(t.Provider) + len(t.Kind) + len(t.App) + len(t.Param) + len(t.Value)
+		size += len(t.Provider) + len(t.Kind) + len(t.App) + len(t.Param) + len(t.Value) + len(t.Key) + len(t.Auth)
 	}
 	if size > maxRecord {
 		return ErrTooBig

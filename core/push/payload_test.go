@@ -18,7 +18,7 @@ func TestPayloadOfACall(t *testing.T) {
 	c.Video = true
 	c.Sent = time.UnixMilli(1_700_000_000_123)
 	c.RingUntil = time.Now().Add(time.Minute).Truncate(time.Millisecond)
-	wantOutcome(t, service(f).Call(t.Context(), []push.Token{apnsToken(push.KindVoIP, "v")}, "split", c), push.Accepted)
+	wantOutcome(t, service(f).Call(t.Context(), push.Target{Tokens: []push.Token{apnsToken(push.KindVoIP, "v")}, Class: "split"}, c), push.Accepted)
 	n, got := f.last(t)
 	want := map[string]any{
 		"aps": map[string]any{}, "v": 1.0, "channel": "voip", "event": "call",
@@ -39,7 +39,7 @@ func TestPayloadOfACall(t *testing.T) {
 
 func TestPayloadOfACallSaysFalseAndEmpty(t *testing.T) {
 	f := &fake{}
-	service(f).Call(t.Context(), []push.Token{apnsToken(push.KindVoIP, "v")}, "split", push.Call{CallID: "x"})
+	service(f).Call(t.Context(), push.Target{Tokens: []push.Token{apnsToken(push.KindVoIP, "v")}, Class: "split"}, push.Call{CallID: "x"})
 	_, got := f.last(t)
 	for key, want := range map[string]any{"video": false, "from_name": "", "from_uri": "", "number": "", "to": ""} {
 		if v, ok := got[key]; !ok || v != want {
@@ -71,7 +71,7 @@ func TestP26_NoteShowsNobody(t *testing.T) {
 	} {
 		f := &fake{}
 		note.Event = event
-		wantOutcome(t, service(f).Note(t.Context(), []push.Token{apnsToken(push.KindAlert, "a")}, "", note), push.Accepted)
+		wantOutcome(t, service(f).Note(t.Context(), push.Target{Tokens: []push.Token{apnsToken(push.KindAlert, "a")}}, note), push.Accepted)
 		n, got := f.last(t)
 		for _, secret := range []string{"Sekrit", "sekrit", "555123"} {
 			if strings.Contains(string(n.Payload), secret) || strings.Contains(n.CollapseID, secret) {
@@ -98,7 +98,7 @@ func TestP26_NoteShowsNobody(t *testing.T) {
 func TestNoteOfTheSenderLevelNamesTheSender(t *testing.T) {
 	f := &fake{}
 	s := push.New(push.Config{Enabled: true, Privacy: push.PrivacySender}, apps(f), nil, nil)
-	s.Note(t.Context(), []push.Token{apnsToken(push.KindAlert, "a")}, "", push.Note{
+	s.Note(t.Context(), push.Target{Tokens: []push.Token{apnsToken(push.KindAlert, "a")}}, push.Note{
 		Event: push.EventMissed, FromURI: "sip:carol@example.com", FromName: "Carol", Number: "carol",
 	})
 	_, got := f.last(t)
@@ -124,7 +124,7 @@ func TestP27_HostileNamesSurvive(t *testing.T) {
 		f := &fake{}
 		c := carol
 		c.FromName = name
-		wantOutcome(t, service(f).Call(t.Context(), []push.Token{apnsToken(push.KindVoIP, "v")}, "", c), push.Accepted)
+		wantOutcome(t, service(f).Call(t.Context(), push.Target{Tokens: []push.Token{apnsToken(push.KindVoIP, "v")}}, c), push.Accepted)
 		if _, got := f.last(t); got["from_name"] != want {
 			t.Errorf("name %q arrives as %q", name, got["from_name"])
 		}
@@ -152,7 +152,7 @@ func TestP25_LongNamesAreCutNotRefused(t *testing.T) {
 			if provider == push.ProviderFCM {
 				token = fcmToken("")
 			}
-			wantOutcome(t, service(f).Call(t.Context(), []push.Token{token}, "", c), push.Accepted)
+			wantOutcome(t, service(f).Call(t.Context(), push.Target{Tokens: []push.Token{token}}, c), push.Accepted)
 			n, got := f.last(t)
 			if len(n.Payload) > limit || len(n.Payload) < limit-len(c.CallID)-12 {
 				t.Errorf("%s, %s: %d bytes, limit %d", name, provider, len(n.Payload), limit)
@@ -177,7 +177,7 @@ func TestP24_TooLargeIsResentWithoutContent(t *testing.T) {
 		}
 		return push.Result{Outcome: push.Accepted, Status: 200}
 	}
-	wantOutcome(t, service(f).Call(t.Context(), []push.Token{apnsToken(push.KindVoIP, "v")}, "", carol), push.Accepted)
+	wantOutcome(t, service(f).Call(t.Context(), push.Target{Tokens: []push.Token{apnsToken(push.KindVoIP, "v")}}, carol), push.Accepted)
 	all := f.all()
 	if len(all) != 2 || all[0].ID != all[1].ID {
 		t.Fatalf("sent %d", len(all))
@@ -194,7 +194,7 @@ func FuzzPayload(f *testing.F) {
 	s := service(sender)
 	token := []push.Token{apnsToken(push.KindVoIP, "v")}
 	f.Fuzz(func(t *testing.T, id, name, uri, number, to string) {
-		s.Call(t.Context(), token, "", push.Call{CallID: id, FromName: name, FromURI: uri, Number: number, To: to})
+		s.Call(t.Context(), push.Target{Tokens: token}, push.Call{CallID: id, FromName: name, FromURI: uri, Number: number, To: to})
 		sender.mu.Lock()
 		n := sender.sent[0]
 		sender.sent = nil
@@ -213,14 +213,14 @@ func TestANoteThatAsksToRegisterShowsNothingAndNeverGoesByVoIP(t *testing.T) {
 	s := push.New(push.Config{Enabled: true}, apps(f), nil, nil)
 	both := []push.Token{apnsToken(push.KindVoIP, "v"), apnsToken(push.KindAlert, "a")}
 	note := push.Note{Event: push.EventRegister, To: "sip:alice@example.com", Sent: time.UnixMilli(1000)}
-	wantOutcome(t, s.Note(t.Context(), both, "", note), push.Accepted)
+	wantOutcome(t, s.Note(t.Context(), push.Target{Tokens: both}, note), push.Accepted)
 	n := f.all()[0]
 	want := `{"aps":{"content-available":1},"v":1,"channel":"message","event":"register","to":"sip:alice@example.com","sent_at":1000}`
 	if string(n.Payload) != want || !n.Background || n.Priority != 5 || n.Channel != push.Message || n.Token.Kind != push.KindAlert {
 		t.Errorf("%s, %+v", n.Payload, n)
 	}
 	for _, class := range []string{"", push.ClassSingle} {
-		r := s.Note(t.Context(), both[:1], class, note)
+		r := s.Note(t.Context(), push.Target{Tokens: both[:1], Class: class}, note)
 		if r.Outcome != push.NoRoute || len(f.all()) != 1 {
 			t.Errorf("%+v, %d pushes", r, len(f.all()))
 		}

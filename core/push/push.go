@@ -58,6 +58,18 @@ type Token struct {
 	Dead bool
 	// Registered is when the client last handed the token over.
 	Registered time.Time
+	// Key is the device's public key on P-256, uncompressed, and Auth its
+	// authentication secret of 16 octets, both in base64url without padding (RFC
+	// 8291 §2.1, §3.2); "" where the client gave none. Auth is secret.
+	Key, Auth string
+}
+
+// Target is a device as a push sees it.
+type Target struct {
+	// Device names it, for queues and limits; "" is a device that is not known.
+	Device string
+	Tokens []Token
+	Class  string // ClassSplit, ClassSingle, or "" where the client declared none
 }
 
 // LogValue shows all of a token but its value, of which the last six
@@ -121,6 +133,21 @@ type Note struct {
 	Number   string
 	To       string // AOR it is for
 	Sent     time.Time
+	// ID names the event at its source; with the device it makes the push
+	// idempotent. "" stands for Event, CallID and Sent.
+	ID string
+	// Conversation is what notes are merged by, such as the peer's URI; "" is
+	// merged with nothing.
+	Conversation string
+	// Text is the message, shown at the levels of privacy that show it.
+	Text string
+	// Urgent notes (a mention) wait for no window.
+	Urgent bool
+	// Count is how many messages the note stands for; 0 is 1.
+	Count int
+	// Expires is when the note is worth nothing any more; the zero time stands for
+	// [Config.Keep] after Sent.
+	Expires time.Time
 }
 
 // Outcome is how a push ended. It is final: nothing is retried behind it.
@@ -154,6 +181,12 @@ type Result struct {
 	Reason   string  // provider's word or ours, for log, trace and status; "" when accepted
 	Status   int     // HTTP status of the provider, 0 when there was no answer
 	ID       string  // id of the push at the provider
+	// Retry is how long to wait at least before the same push may be sent again;
+	// 0 is never. Calls are not sent again.
+	Retry time.Duration
+	// Suspect: the answer speaks against the token, but a wrong configuration
+	// looks the same. Such a token is kept, and pushed to seldom.
+	Suspect bool
 	// DeadSince is when the provider last saw the token dead, at a resolution of
 	// one second; zero when it did not say.
 	DeadSince time.Time
@@ -170,7 +203,15 @@ type Notification struct {
 	// one attempt and no storing.
 	Expiration time.Time
 	CollapseID string // at most 64 bytes; "" collapses nothing
-	Priority   int    // 10 at once, 5 when convenient
+	// Data is the payload for providers that take strings by key, in place of
+	// Payload: the same keys but `aps`. Not changed by senders.
+	Data map[string]string
+	// Conversation groups pushes on the screen, at most 43 characters of
+	// base64url; "" for none.
+	Conversation string
+	// Passive pushes do not light the screen.
+	Passive  bool
+	Priority int // 10 at once, 5 when convenient
 	// Background pushes show nothing (apns-push-type background).
 	Background bool
 	// Urgent pushes are calls: they have a connection of their own, never wait

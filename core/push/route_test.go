@@ -60,17 +60,17 @@ func TestB8_B19_ChannelTable(t *testing.T) {
 				}
 				return string(r.Channel) + ":" + r.Token.Kind
 			}
-			if got := show(s.Call(t.Context(), c.tokens, c.class, carol)); got != c.call {
+			if got := show(s.Call(t.Context(), push.Target{Tokens: c.tokens, Class: c.class}, carol)); got != c.call {
 				t.Errorf("call went %q, want %q", got, c.call)
 			}
-			if got := show(s.Note(t.Context(), c.tokens, c.class, push.Note{Event: push.EventMissed})); got != c.note {
+			if got := show(s.Note(t.Context(), push.Target{Tokens: c.tokens, Class: c.class}, push.Note{Event: push.EventMissed})); got != c.note {
 				t.Errorf("note went %q, want %q", got, c.note)
 			}
-			if c.class == "" && s.CanCall(c.tokens) != (c.call != "") {
-				t.Errorf("CanCall %v", s.CanCall(c.tokens))
+			if c.class == "" && s.CanCall(push.Target{Tokens: c.tokens}) != (c.call != "") {
+				t.Errorf("CanCall %v", s.CanCall(push.Target{Tokens: c.tokens}))
 			}
-			if c.class == "" && s.CanNote(c.tokens) != (c.note != "") {
-				t.Errorf("CanNote %v", s.CanNote(c.tokens))
+			if c.class == "" && s.CanNote(push.Target{Tokens: c.tokens}) != (c.note != "") {
+				t.Errorf("CanNote %v", s.CanNote(push.Target{Tokens: c.tokens}))
 			}
 		})
 	}
@@ -88,12 +88,12 @@ func TestP2_P3_ChannelsAreNeverCrossed(t *testing.T) {
 			tokens[0], tokens[1] = alert, voip
 		}
 		class := []string{"split", "", "single"}[rnd.IntN(3)]
-		if r := s.Call(t.Context(), tokens, class, carol); r.Outcome == push.Accepted {
+		if r := s.Call(t.Context(), push.Target{Tokens: tokens, Class: class}, carol); r.Outcome == push.Accepted {
 			if n, _ := f.last(t); n.Channel != push.VoIP || n.Token.Kind != push.KindVoIP || !n.Urgent {
 				t.Fatalf("call of class %q by %s with the %s token", class, n.Channel, n.Token.Kind)
 			}
 		}
-		if r := s.Note(t.Context(), tokens, class, push.Note{Event: push.EventMessage}); r.Outcome == push.Accepted {
+		if r := s.Note(t.Context(), push.Target{Tokens: tokens, Class: class}, push.Note{Event: push.EventMessage}); r.Outcome == push.Accepted {
 			n, _ := f.last(t)
 			want := push.Message
 			if class == "single" {
@@ -171,7 +171,7 @@ func TestTokenThatFitsNothingIsLoggedOnce(t *testing.T) {
 	token := push.Token{Provider: "apns", Param: team + "." + bundle, Value: "secret-token-value-1234567"}
 	for range 5 {
 		s.Fit(token)
-		s.Call(t.Context(), []push.Token{token}, "", carol)
+		s.Call(t.Context(), push.Target{Tokens: []push.Token{token}}, carol)
 	}
 	if n := strings.Count(log.String(), "push token fits no app"); n != 1 {
 		t.Errorf("said %d times, want once:\n%s", n, log.String())
@@ -194,7 +194,7 @@ func TestNewestTokenWins(t *testing.T) {
 	older.Registered = time.Now().Add(-time.Hour)
 	newer.Registered = time.Now()
 	for _, tokens := range [][]push.Token{{older, newer}, {newer, older}} {
-		if r := service(f).Call(t.Context(), tokens, "", carol); r.Token != newer {
+		if r := service(f).Call(t.Context(), push.Target{Tokens: tokens}, carol); r.Token != newer {
 			t.Errorf("went to the token of %v", r.Token.Registered)
 		}
 	}

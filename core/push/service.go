@@ -19,13 +19,22 @@ type Config struct {
 	Enabled bool
 	// Privacy of notes; "" is PrivacyWake.
 	Privacy Privacy
-	// NoteKeep is how long a provider may keep a note for a device that is
+	// Keep is how long a provider may keep a note for a device that is
 	// offline; 0 is a day. A note that goes by the VoIP channel is never kept.
-	NoteKeep time.Duration
+	Keep time.Duration
 	// Queue is how many notes may wait; 0 is 1024.
 	Queue int
 	// Workers is how many notes are sent at a time; 0 is 8.
 	Workers int
+	// PerMinute is how many pushes on the Message channel a device may get; 0 is
+	// 20.
+	PerMinute int
+	// Targets returns a device as it stands now; nil knows none.
+	Targets func(device string) (Target, bool)
+	// Feedback is told what a provider answered, before anybody else hears of it:
+	// token, outcome, reason. It must not call back into the service. nil is told
+	// nothing.
+	Feedback func(device string, r Result)
 }
 
 // noteTimeout bounds one note, with its second attempt.
@@ -50,8 +59,7 @@ type Service struct {
 
 // posted is a note that waits in the queue.
 type posted struct {
-	tokens []Token
-	class  string
+	target Target
 	note   Note
 	done   func(Result)
 }
@@ -62,8 +70,8 @@ func New(cfg Config, apps []App, log *slog.Logger, reg prometheus.Registerer) *S
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	if cfg.NoteKeep <= 0 {
-		cfg.NoteKeep = 24 * time.Hour
+	if cfg.Keep <= 0 {
+		cfg.Keep = 24 * time.Hour
 	}
 	if cfg.Queue <= 0 {
 		cfg.Queue = 1024
@@ -110,7 +118,7 @@ func (s *Service) work(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case p := <-s.notes:
-			r := s.Note(ctx, p.tokens, p.class, p.note)
+			r := s.Note(ctx, p.target, p.note)
 			if p.done != nil {
 				p.done(r)
 			}
@@ -135,18 +143,18 @@ func (s *Service) close() {
 	}
 }
 
-// CanCall reports whether a call could be announced to a device with these
-// tokens and no declared class. It sends nothing and asks nobody.
-func (s *Service) CanCall(tokens []Token) bool { return s.can(tokens, needCall) }
+// CanCall reports whether a call could be announced to a device. It sends
+// nothing and asks nobody.
+func (s *Service) CanCall(t Target) bool { return s.can(t, needCall) }
 
 // CanNote is CanCall for notes.
-func (s *Service) CanNote(tokens []Token) bool { return s.can(tokens, needNote) }
+func (s *Service) CanNote(t Target) bool { return s.can(t, needNote) }
 
-func (s *Service) can(tokens []Token, n need) bool {
+func (s *Service) can(t Target, n need) bool {
 	if !s.cfg.Enabled {
 		return false
 	}
-	r, _ := find(s.apps, tokens, "", n)
+	r, _ := find(s.apps, t.Tokens, t.Class, n)
 	return r.app != nil
 }
 
@@ -168,12 +176,12 @@ func (s *Service) Fit(t Token) (app string, reason string, ok bool) {
 // it. That is at once, unless there is a crowd of calls; then it waits for its
 // turn for three quarters of the time that the call rings, since the device
 // needs the rest. It never waits behind notes.
-func (s *Service) Call(ctx context.Context, tokens []Token, class string, c Call) Result {
+func (s *Service) Call(ctx context.Context, t Target, c Call) Result {
 	now := time.Now()
 	if !c.RingUntil.IsZero() && !now.Before(c.RingUntil) {
 		return s.count(Result{Outcome: Refused, Channel: VoIP, Reason: "the call rings no more"}, now)
 	}
-	r, reason := s.find(tokens, class, needCall)
+	r, reason := s.find(t, needCall)
 	if r.app == nil {
 		return s.count(Result{Outcome: NoRoute, Channel: VoIP, Reason: reason}, now)
 	}
@@ -184,7 +192,7 @@ func (s *Service) Call(ctx context.Context, tokens []Token, class string, c Call
 	}
 	ctx, cancel := context.WithDeadline(ctx, last)
 	defer cancel()
-	return s.send(ctx, r, callPayload(c, now), Notification{
+	return s.send(ctx, t.Device, r, callPayload(c, now), Notification{
 		ID:       pushID("call", c.CallID, r.token),
 		Priority: 10,
 		Urgent:   true,
@@ -194,9 +202,9 @@ func (s *Service) Call(ctx context.Context, tokens []Token, class string, c Call
 
 // Note sends a note to a device and returns the final outcome. It may take
 // half a minute; see [Service.Post].
-func (s *Service) Note(ctx context.Context, tokens []Token, class string, n Note) Result {
+func (s *Service) Note(ctx context.Context, t Target, n Note) Result {
 	now := time.Now()
-	r, reason := s.find(tokens, class, needNote)
+	r, reason := s.find(t, needNote)
 	if r.app == nil {
 		return s.count(Result{Outcome: NoRoute, Channel: Message, Reason: reason}, now)
 	}
@@ -211,7 +219,7 @@ func (s *Service) Note(ctx context.Context, tokens []Token, class string, n Note
 		Priority:   10,
 	}
 	if r.channel != VoIP {
-		out.Expiration = now.Add(s.cfg.NoteKeep)
+		out.Expiration = now.Add(s.cfg.Keep)
 	}
 	if n.Event == EventRegister {
 		if r.channel == VoIP && r.token.Provider == ProviderAPNs {
@@ -219,17 +227,17 @@ func (s *Service) Note(ctx context.Context, tokens []Token, class string, n Note
 		}
 		out.Background, out.Priority, out.CollapseID = true, 5, EventRegister // Apple refuses more
 	}
-	return s.send(ctx, r, notePayload(n, s.cfg.Privacy, now), out)
+	return s.send(ctx, t.Device, r, notePayload(n, s.cfg.Privacy, now), out)
 }
 
 // Post queues a note and returns at once. done, which may be nil, gets the
 // outcome from a goroutine of the service; only when the queue is full or Run
 // has ended is it called before Post returns, with ProviderDown.
-func (s *Service) Post(tokens []Token, class string, n Note, done func(Result)) {
+func (s *Service) Post(t Target, n Note, done func(Result)) {
 	if n.Sent.IsZero() {
 		n.Sent = time.Now()
 	}
-	if reason, ok := s.enqueue(posted{append([]Token(nil), tokens...), class, n, done}); !ok {
+	if reason, ok := s.enqueue(posted{t, n, done}); !ok {
 		r := s.count(Result{Outcome: ProviderDown, Channel: Message, Reason: reason}, time.Now())
 		if done != nil {
 			done(r)
@@ -251,14 +259,14 @@ func (s *Service) enqueue(p posted) (reason string, ok bool) {
 	}
 }
 
-func (s *Service) find(tokens []Token, class string, n need) (route, string) {
+func (s *Service) find(t Target, n need) (route, string) {
 	if !s.cfg.Enabled {
 		return route{}, "push is switched off"
 	}
-	r, reason := find(s.apps, tokens, class, n)
+	r, reason := find(s.apps, t.Tokens, t.Class, n)
 	if r.app == nil {
-		for _, t := range tokens {
-			s.Fit(t) // for the log
+		for _, token := range t.Tokens {
+			s.Fit(token) // for the log
 		}
 	}
 	return r, reason
@@ -266,7 +274,7 @@ func (s *Service) find(tokens []Token, class string, n need) (route, string) {
 
 // send completes the notification, hands it over, and sends it once more
 // without content if the provider finds it too large.
-func (s *Service) send(ctx context.Context, r route, p payload, n Notification) Result {
+func (s *Service) send(ctx context.Context, device string, r route, p payload, n Notification) Result {
 	start := time.Now()
 	limit := MaxMessage
 	if r.token.Provider == ProviderAPNs && r.channel == VoIP {
@@ -280,6 +288,9 @@ func (s *Service) send(ctx context.Context, r route, p payload, n Notification) 
 		res = r.app.Sender.Send(ctx, n)
 	}
 	res.Provider, res.Channel, res.Token, res.ID = r.app.Provider, r.channel, r.token, n.ID
+	if s.cfg.Feedback != nil {
+		s.cfg.Feedback(device, res)
+	}
 	return s.count(res, start)
 }
 

@@ -21,17 +21,17 @@ func TestB14_SwitchedOffSendsNothing(t *testing.T) {
 		f := &fake{}
 		s := push.New(push.Config{}, apps(f), nil, nil)
 		tokens := []push.Token{apnsToken(push.KindVoIP, "v"), apnsToken(push.KindAlert, "a")}
-		if s.CanCall(tokens) || s.CanNote(tokens) {
+		if s.CanCall(push.Target{Tokens: tokens}) || s.CanNote(push.Target{Tokens: tokens}) {
 			t.Error("a device seems to be reachable")
 		}
-		r := s.Call(t.Context(), tokens, "split", carol)
+		r := s.Call(t.Context(), push.Target{Tokens: tokens, Class: "split"}, carol)
 		wantOutcome(t, r, push.NoRoute)
 		if r.Reason != "push is switched off" {
 			t.Errorf("reason %q", r.Reason)
 		}
 		stop := running(t, s)
 		done := make(chan push.Result, 1)
-		s.Post(tokens, "split", push.Note{Event: push.EventMissed}, func(r push.Result) { done <- r })
+		s.Post(push.Target{Tokens: tokens, Class: "split"}, push.Note{Event: push.EventMissed}, func(r push.Result) { done <- r })
 		wantOutcome(t, <-done, push.NoRoute)
 		stop()
 		if n := len(f.all()); n != 0 {
@@ -65,7 +65,7 @@ func TestCallHasAnOutcomeInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := push.New(push.Config{Enabled: true}, []push.App{{ID: bundle, Provider: "apns", Sender: slow{}}}, nil, nil)
 		start := time.Now()
-		wantOutcome(t, s.Call(t.Context(), []push.Token{apnsToken(push.KindVoIP, "v")}, "", carol), push.ProviderDown)
+		wantOutcome(t, s.Call(t.Context(), push.Target{Tokens: []push.Token{apnsToken(push.KindVoIP, "v")}}, carol), push.ProviderDown)
 		if took := time.Since(start); took != push.CallTimeout {
 			t.Errorf("took %v, want %v", took, push.CallTimeout)
 		}
@@ -84,14 +84,14 @@ func TestP18_CallPassesAFullQueueOfNotes(t *testing.T) {
 		var mu sync.Mutex
 		outcomes := make(map[string]int)
 		for range 10_000 {
-			s.Post(tokens, "split", push.Note{Event: push.EventMissed}, func(r push.Result) {
+			s.Post(push.Target{Tokens: tokens, Class: "split"}, push.Note{Event: push.EventMissed}, func(r push.Result) {
 				mu.Lock()
 				defer mu.Unlock()
 				outcomes[string(r.Outcome)+": "+r.Reason]++
 			})
 		}
 		start := time.Now()
-		wantOutcome(t, s.Call(t.Context(), tokens, "split", carol), push.Accepted)
+		wantOutcome(t, s.Call(t.Context(), push.Target{Tokens: tokens, Class: "split"}, carol), push.Accepted)
 		if took := time.Since(start); took != 0 {
 			t.Errorf("the call waited for %v", took)
 		}
@@ -119,7 +119,7 @@ func TestEveryPostIsDoneOnce(t *testing.T) {
 		var mu sync.Mutex
 		var reasons []string
 		post := func() {
-			s.Post([]push.Token{apnsToken(push.KindAlert, "a")}, "", push.Note{}, func(r push.Result) {
+			s.Post(push.Target{Tokens: []push.Token{apnsToken(push.KindAlert, "a")}}, push.Note{}, func(r push.Result) {
 				mu.Lock()
 				defer mu.Unlock()
 				reasons = append(reasons, r.Reason)
@@ -132,7 +132,7 @@ func TestEveryPostIsDoneOnce(t *testing.T) {
 		synctest.Wait()
 		stop()
 		post()
-		s.Post(nil, "", push.Note{}, nil)
+		s.Post(push.Target{Tokens: nil}, push.Note{}, nil)
 		want := []string{"context canceled", "shutting down", "shutting down", "shutting down"}
 		if d := cmp.Diff(want, reasons); d != "" {
 			t.Error(d)
@@ -155,7 +155,7 @@ func TestCallThatRingsNoMoreIsNotPushed(t *testing.T) {
 	f := &fake{}
 	c := carol
 	c.RingUntil = time.Now().Add(-time.Second)
-	wantOutcome(t, service(f).Call(t.Context(), []push.Token{apnsToken(push.KindVoIP, "v")}, "", c), push.Refused)
+	wantOutcome(t, service(f).Call(t.Context(), push.Target{Tokens: []push.Token{apnsToken(push.KindVoIP, "v")}}, c), push.Refused)
 	if n := len(f.all()); n != 0 {
 		t.Errorf("%d pushes left", n)
 	}
@@ -165,7 +165,7 @@ func TestIDOfAPushIsStable(t *testing.T) {
 	f := &fake{}
 	one, two := apnsToken(push.KindVoIP, "one"), apnsToken(push.KindVoIP, "two")
 	for _, token := range []push.Token{one, one, two} {
-		if r := service(f).Call(t.Context(), []push.Token{token}, "", carol); r.ID == "" {
+		if r := service(f).Call(t.Context(), push.Target{Tokens: []push.Token{token}}, carol); r.ID == "" {
 			t.Error("result has no id")
 		}
 	}
@@ -183,7 +183,7 @@ func TestP11_DeadResultNamesTheToken(t *testing.T) {
 		return push.Result{Outcome: push.DeadToken, Status: 410, Reason: "Unregistered", DeadSince: time.Unix(5, 0)}
 	}}
 	voip, alert := apnsToken(push.KindVoIP, "v"), apnsToken(push.KindAlert, "a")
-	r := service(f).Call(t.Context(), []push.Token{voip, alert}, "split", carol)
+	r := service(f).Call(t.Context(), push.Target{Tokens: []push.Token{voip, alert}, Class: "split"}, carol)
 	if r.Token != voip || r.Provider != "apns" || r.Channel != push.VoIP || !r.DeadSince.Equal(time.Unix(5, 0)) {
 		t.Errorf("result %+v", r)
 	}
@@ -192,9 +192,9 @@ func TestP11_DeadResultNamesTheToken(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	s := push.New(push.Config{Enabled: true}, apps(&fake{}), nil, reg)
-	s.Call(t.Context(), []push.Token{apnsToken(push.KindVoIP, "v")}, "split", carol)
-	s.Note(t.Context(), []push.Token{apnsToken(push.KindAlert, "a")}, "split", push.Note{Event: push.EventMissed})
-	s.Call(t.Context(), []push.Token{{Provider: "a stranger's word"}}, "", carol)
+	s.Call(t.Context(), push.Target{Tokens: []push.Token{apnsToken(push.KindVoIP, "v")}, Class: "split"}, carol)
+	s.Note(t.Context(), push.Target{Tokens: []push.Token{apnsToken(push.KindAlert, "a")}, Class: "split"}, push.Note{Event: push.EventMissed})
+	s.Call(t.Context(), push.Target{Tokens: []push.Token{{Provider: "a stranger's word"}}}, carol)
 	err := testutil.GatherAndCompare(reg, strings.NewReader(`
 # HELP sallyport_push_total Pushes by provider, channel and outcome.
 # TYPE sallyport_push_total counter

@@ -32,9 +32,14 @@ type PushParams struct {
 	Tokens []PushToken
 	// Sandbox is set for "apns.dev".
 	Sandbox bool
-	// Class is "split" for one token per channel, "single" for an Apple
+	// Class is what pn-class declares, "split" or "single". Where it declares
+	// nothing, it is "split" for one token per channel, "single" for an Apple
 	// device with a VoIP token alone, else empty.
 	Class string
+	// Key and Auth are pn-key and pn-auth: the device's public key and its
+	// authentication secret for what only it shall read (RFC 8291), in base64url
+	// without padding. Auth is secret.
+	Key, Auth string
 	// Query is set for pn-provider without pn-prid: the client asks what is
 	// supported (RFC 8599 §4.1.2) and wants no push.
 	Query bool

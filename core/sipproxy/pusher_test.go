@@ -23,16 +23,18 @@ type pusher struct {
 	onCan   func()          // when it is asked whether one can be sent
 }
 
-func (p *pusher) CanCall(ts []push.Token) bool {
+func (p *pusher) CanCall(t push.Target) bool {
 	p.mu.Lock()
 	onCan := p.onCan
 	p.mu.Unlock()
 	if onCan != nil {
 		onCan()
 	}
-	return alive(ts, "voip")
+	return alive(t.Tokens, "voip")
 }
-func (p *pusher) CanNote(ts []push.Token) bool { return alive(ts, "voip") || alive(ts, "alert") }
+func (p *pusher) CanNote(t push.Target) bool {
+	return alive(t.Tokens, "voip") || alive(t.Tokens, "alert")
+}
 
 func alive(ts []push.Token, kind string) bool {
 	for _, t := range ts {
@@ -43,7 +45,7 @@ func alive(ts []push.Token, kind string) bool {
 	return false
 }
 
-func (p *pusher) Call(ctx context.Context, ts []push.Token, _ string, c push.Call) push.Result {
+func (p *pusher) Call(ctx context.Context, target push.Target, c push.Call) push.Result {
 	p.mu.Lock()
 	connect, delay, res, onCall := p.connect, p.delay, p.result, p.onCall
 	p.mu.Unlock()
@@ -65,7 +67,7 @@ func (p *pusher) Call(ctx context.Context, ts []push.Token, _ string, c push.Cal
 	if res.Outcome == "" {
 		res.Outcome = push.Accepted
 	}
-	for _, t := range ts {
+	for _, t := range target.Tokens {
 		if t.Kind == "voip" {
 			res.Token, res.Provider = t, t.Provider
 		}
@@ -85,7 +87,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (p *pusher) Post(_ []push.Token, _ string, n push.Note, done func(push.Result)) {
+func (p *pusher) Post(_ push.Target, n push.Note, done func(push.Result)) {
 	p.mu.Lock()
 	p.notes = append(p.notes, n)
 	p.mu.Unlock()

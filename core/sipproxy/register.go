@@ -163,7 +163,7 @@ func (p *Proxy) identify(reg *registration) {
 	for _, t := range reg.push.Tokens {
 		reg.tokens = append(reg.tokens, location.Token{
 			Provider: reg.push.Provider, Kind: t.Kind, App: t.App, Param: reg.push.Param,
-			Value: t.Value, Sandbox: reg.push.Sandbox, Registered: now,
+			Value: t.Value, Sandbox: reg.push.Sandbox, Key: reg.push.Key, Auth: reg.push.Auth, Registered: now,
 		})
 	}
 }

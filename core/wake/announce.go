@@ -29,7 +29,7 @@ func (w *Waker) Announce(d Device, c push.Call, obs Observer, done func(push.Res
 	if done == nil {
 		done = func(push.Result) {}
 	}
-	can := w.p != nil && w.p.CanCall(d.Tokens)
+	can := w.p != nil && w.p.CanCall(d.target())
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -86,11 +86,11 @@ func (w *Waker) Note(d Device, n push.Note, obs Observer) {
 	if obs == nil {
 		obs = func(string, string) {}
 	}
-	if w.p == nil || !w.p.CanNote(d.Tokens) {
+	if w.p == nil || !w.p.CanNote(d.target()) {
 		return
 	}
 	obs(StepPushSent, n.Event)
-	w.p.Post(d.Tokens, d.Class, n, func(res push.Result) {
+	w.p.Post(d.target(), n, func(res push.Result) {
 		if res.Outcome == push.DeadToken {
 			w.dead(d.ID, res)
 		}

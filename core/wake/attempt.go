@@ -151,7 +151,7 @@ func (w *Waker) join(d Device, v *waiter) error {
 	w.mu.Unlock()
 
 	flow := w.cfg.Flow(d.ID)
-	can := v.call != nil && w.p != nil && w.p.CanCall(d.Tokens)
+	can := v.call != nil && w.p != nil && w.p.CanCall(d.target())
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -238,7 +238,7 @@ func (w *Waker) newRun(d Device, c push.Call, owner *waiter) *run {
 // push sends r and settles what it brought. It runs on a goroutine of its own.
 func (w *Waker) push(d Device, r *run) push.Result {
 	defer r.cancel()
-	res := w.p.Call(r.ctx, d.Tokens, d.Class, r.call)
+	res := w.p.Call(r.ctx, d.target(), r.call)
 	if res.Outcome == push.DeadToken {
 		w.dead(d.ID, res)
 	}

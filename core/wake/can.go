@@ -2,4 +2,4 @@ package wake
 
 // CanCall says whether a call could be announced to d now: push is on and one
 // of its tokens fits an app for the VoIP channel.
-func (w *Waker) CanCall(d Device) bool { return w.p != nil && w.p.CanCall(d.Tokens) }
+func (w *Waker) CanCall(d Device) bool { return w.p != nil && w.p.CanCall(d.target()) }

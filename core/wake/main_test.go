@@ -39,10 +39,10 @@ func accepted() push.Result {
 	return push.Result{Outcome: push.Accepted, Provider: "apns", Channel: push.VoIP, ID: "id1"}
 }
 
-func (p *provider) CanCall(tokens []push.Token) bool { return !p.mute && len(tokens) > 0 }
-func (p *provider) CanNote(tokens []push.Token) bool { return !p.mute && len(tokens) > 0 }
+func (p *provider) CanCall(t push.Target) bool { return !p.mute && len(t.Tokens) > 0 }
+func (p *provider) CanNote(t push.Target) bool { return !p.mute && len(t.Tokens) > 0 }
 
-func (p *provider) Call(ctx context.Context, _ []push.Token, _ string, c push.Call) push.Result {
+func (p *provider) Call(ctx context.Context, _ push.Target, c push.Call) push.Result {
 	p.mu.Lock()
 	p.calls = append(p.calls, c)
 	takes, result, writes := p.takes, p.result, p.writes
@@ -61,7 +61,7 @@ func (p *provider) Call(ctx context.Context, _ []push.Token, _ string, c push.Ca
 	return result
 }
 
-func (p *provider) Post(_ []push.Token, _ string, n push.Note, done func(push.Result)) {
+func (p *provider) Post(_ push.Target, n push.Note, done func(push.Result)) {
 	p.mu.Lock()
 	p.notes = append(p.notes, n)
 	r := p.result

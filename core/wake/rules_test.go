@@ -287,12 +287,12 @@ sallyport_wake_total{outcome="window_over"} 1
 // instant accepts everything at once.
 type instant struct{}
 
-func (instant) CanCall([]push.Token) bool { return true }
-func (instant) CanNote([]push.Token) bool { return true }
-func (instant) Call(context.Context, []push.Token, string, push.Call) push.Result {
+func (instant) CanCall(push.Target) bool { return true }
+func (instant) CanNote(push.Target) bool { return true }
+func (instant) Call(context.Context, push.Target, push.Call) push.Result {
 	return accepted()
 }
-func (instant) Post([]push.Token, string, push.Note, func(push.Result)) {}
+func (instant) Post(push.Target, push.Note, func(push.Result)) {}
 
 func BenchmarkCallRegistered(b *testing.B) {
 	w := wake.New(wake.Config{PerMinute: 1 << 30}, instant{}, nil, nil, nil)

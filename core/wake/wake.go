@@ -69,10 +69,10 @@ type Observer func(step, detail string)
 // push.CallTimeout of the moment at which the provider could take the push,
 // and at once when its ctx ends. Post does not block.
 type Pusher interface {
-	CanCall(tokens []push.Token) bool
-	CanNote(tokens []push.Token) bool
-	Call(ctx context.Context, tokens []push.Token, class string, c push.Call) push.Result
-	Post(tokens []push.Token, class string, n push.Note, done func(push.Result))
+	CanCall(t push.Target) bool
+	CanNote(t push.Target) bool
+	Call(ctx context.Context, t push.Target, c push.Call) push.Result
+	Post(t push.Target, n push.Note, done func(push.Result))
 }
 
 // Device is what a push needs to know.
@@ -83,6 +83,10 @@ type Device struct {
 	// Flow is the flow that the caller knows of and does not wait for: that of
 	// a silent device, "" for one without. A registration on it frees nobody.
 	Flow string
+}
+
+func (d Device) target() push.Target {
+	return push.Target{Device: d.ID, Tokens: d.Tokens, Class: d.Class}
 }
 
 // Outcome is what a wait brought.

@@ -345,8 +345,8 @@ type stubborn struct {
 	lag time.Duration
 }
 
-func (s *stubborn) Call(ctx context.Context, tokens []push.Token, class string, c push.Call) push.Result {
-	r := s.provider.Call(ctx, tokens, class, c)
+func (s *stubborn) Call(ctx context.Context, target push.Target, c push.Call) push.Result {
+	r := s.provider.Call(ctx, target, c)
 	if ctx.Err() != nil {
 		time.Sleep(s.lag)
 	}

@@ -52,8 +52,10 @@ func TestDeployCoreTomlShowsTheDefaults(t *testing.T) {
 	want.XMPP.Domains = []core.XMPPDomainConfig{{Name: "example.com", Upstream: "xmpp://xmpp.example.com:5222"}}
 	want.Push.Apps = []core.AppConfig{
 		{ID: "org.example.phone", Provider: "apns", TeamID: "ABCDE12345", KeyID: "KEY1234567", KeyFile: "/etc/sallyport/apns.p8", Environment: "production"},
-		{ID: "org.example.phone", Provider: "fcm", ServiceAccount: "/etc/sallyport/fcm.json"},
+		{ID: "org.example.phone", Provider: "fcm", Privacy: "wake", ServiceAccount: "/etc/sallyport/fcm.json"},
+		{ID: "org.example.web", Provider: "webpush", VAPIDKey: "/etc/sallyport/vapid.pem", Subject: "mailto:ops@example.com"},
 	}
+	want.Push.Quiet = []core.QuietConfig{{AOR: "*", From: "22:00", To: "07:00", Timezone: "UTC", Messages: "hold", Calls: "missed"}}
 	if diff := cmp.Diff(want, got, emptyIsNil); diff != "" {
 		t.Errorf("deploy/core.toml (-defaults +file):\n%s", diff)
 	}

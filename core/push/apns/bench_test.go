@@ -46,7 +46,7 @@ func BenchmarkCall(b *testing.B) {
 	call := push.Call{CallID: "a84b4c76e66710", FromURI: "sip:carol@example.com", FromName: "Carol", To: "sip:bob@example.com"}
 	b.ReportAllocs()
 	for b.Loop() {
-		if r := s.Call(ctx, tokens, push.ClassSplit, call); r.Outcome != push.Accepted {
+		if r := s.Call(ctx, push.Target{Tokens: tokens, Class: push.ClassSplit}, call); r.Outcome != push.Accepted {
 			b.Fatalf("%+v", r)
 		}
 	}

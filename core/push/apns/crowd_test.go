@@ -34,7 +34,7 @@ func crowd(t *testing.T, a *apple, l *pushtest.Listener, n int) (results []push.
 	for i := range n {
 		phone := a.phone(push.KindVoIP)
 		wg.Go(func() {
-			results[i] = s.Call(t.Context(), []push.Token{phone}, "", push.Call{
+			results[i] = s.Call(t.Context(), push.Target{Tokens: []push.Token{phone}}, push.Call{
 				CallID: fmt.Sprint("call-", i), FromURI: "sip:carol@example.com", RingUntil: start.Add(window),
 			})
 		})

@@ -1,0 +1,76 @@
+package core
+
+import (
+	"fmt"
+
+	"sallyport/core/location"
+	"sallyport/core/push"
+	"sallyport/core/push/apns"
+)
+
+// senders make, for each provider that is built, the app that a [[push.app]]
+// describes.
+var senders = map[string]func(s *Server, a AppConfig) (push.App, error){
+	push.ProviderAPNs: (*Server).apnsApp,
+}
+
+// apps makes a sender for each app whose provider is built.
+func (s *Server) apps() ([]push.App, error) {
+	var apps []push.App
+	for i, a := range s.cfg.Push.Apps {
+		make, ok := senders[a.Provider]
+		if !ok {
+			continue
+		}
+		app, err := make(s, a)
+		if err != nil {
+			return nil, fmt.Errorf("push.app[%d]: %w", i, err)
+		}
+		apps = append(apps, app)
+	}
+	return apps, nil
+}
+
+func (s *Server) apnsApp(a AppConfig) (push.App, error) {
+	c, err := apns.New(apns.Config{
+		BundleID: a.ID, TeamID: a.TeamID, KeyID: a.KeyID, KeyFile: a.KeyFile, Environment: a.Environment,
+		Endpoint: a.Endpoint, CAFile: a.CAFile, Proxy: s.cfg.Push.Proxy,
+	}, s.log, s.deps.Registry)
+	if err != nil {
+		return push.App{}, err
+	}
+	return push.App{ID: a.ID, Provider: a.Provider, TeamID: a.TeamID, Sender: c, Run: c.Run}, nil
+}
+
+// pushConfig is what the push service is told.
+func (s *Server) pushConfig() push.Config {
+	return push.Config{
+		Enabled: s.cfg.Push.Enabled, Keep: s.cfg.Push.Keep.Duration, PerMinute: s.cfg.Push.PerMinute,
+		Targets: s.target,
+	}
+}
+
+// target is a device as it stands now, as a push sees it.
+func (s *Server) target(device string) (push.Target, bool) {
+	id, ok := location.ParseDeviceID(device)
+	if !ok {
+		return push.Target{}, false
+	}
+	d, ok := s.loc.Device(id)
+	return target(d), ok
+}
+
+func target(d location.Device) push.Target {
+	t := push.Target{Device: d.ID.String(), Class: d.Class}
+	for _, token := range d.Tokens {
+		t.Tokens = append(t.Tokens, pushToken(token))
+	}
+	return t
+}
+
+func pushToken(t location.Token) push.Token {
+	return push.Token{
+		Provider: t.Provider, Kind: t.Kind, App: t.App, Param: t.Param, Value: t.Value,
+		Sandbox: t.Sandbox, Registered: t.Registered, Dead: t.Dead, Key: t.Key, Auth: t.Auth,
+	}
+}
