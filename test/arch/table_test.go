@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 
 	"core/sipmsg":        {},
 	"core/location":      {},
+	"core/vault":         {},
 	"core/liveness":      {},
 	"core/push":          {},
 	"core/push/apns":     {"core/push"},
