@@ -64,7 +64,7 @@ type Client struct {
 	keyID string // guarded by keyMu
 	key   []byte // guarded by keyMu; what KeyFile held
 
-	health health // has its own lock
+	health push.Health // has its own lock
 }
 
 var _ push.Sender = (*Client)(nil)
@@ -72,7 +72,7 @@ var _ push.Sender = (*Client)(nil)
 // endpoint is one host of Apple's.
 type endpoint struct {
 	calls, notes *lane
-	breaker      breaker // has its own lock
+	breaker      push.Breaker // has its own lock
 }
 
 func (e *endpoint) lane(urgent bool) *lane {
@@ -199,25 +199,4 @@ func (cfg *Config) endpoints(s *signer, lines func(host string) func(bearer) *li
 
 // Health reports whether pushes can be expected to be accepted, and if not the
 // last error with what to do about it.
-func (c *Client) Health() (ok bool, lastError string) { return c.health.get() }
-
-// health keeps the last error that was not one token's alone.
-type health struct {
-	mu   sync.Mutex
-	last string // guarded by mu; "" when well
-}
-
-func (h *health) get() (bool, string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.last == "", h.last
-}
-
-// set reports whether last is news.
-func (h *health) set(last string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	news := h.last != last
-	h.last = last
-	return news
-}
+func (c *Client) Health() (ok bool, lastError string) { return c.health.Get() }

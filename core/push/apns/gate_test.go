@@ -141,35 +141,3 @@ func TestGateLetsInByDeadline(t *testing.T) {
 		}
 	})
 }
-
-func TestBreakerProbesLessAndLessOften(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var b breaker
-		if r := b.refuse(time.Now()); r != "" {
-			t.Fatalf("shut breaker refuses: %s", r)
-		}
-		b.trip("why", time.Now())
-		b.trip("another push that was under way", time.Now())
-		var probes []time.Duration
-		for start := time.Now(); time.Since(start) < 30*time.Minute; time.Sleep(time.Second) {
-			if b.refuse(time.Now()) != "" {
-				continue
-			}
-			probes = append(probes, time.Since(start))
-			if b.refuse(time.Now()) == "" {
-				t.Fatal("two probes at once")
-			}
-			b.trip("why", time.Now())
-		}
-		if probes[0] != 5*time.Second || probes[1] != 15*time.Second || len(probes) > 12 {
-			t.Errorf("probes after %v", probes)
-		}
-		if got := b.refuse(time.Now()); got != "why" {
-			t.Errorf("reason %q", got)
-		}
-		b.reset()
-		if got := b.refuse(time.Now()); got != "" {
-			t.Errorf("refuses after reset: %q", got)
-		}
-	})
-}

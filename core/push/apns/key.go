@@ -60,7 +60,7 @@ func (c *Client) reload() bool {
 	defer c.keyMu.Unlock()
 	s, text, err := c.readKey(c.keyID)
 	if err != nil {
-		if c.health.set(err.Error()) {
+		if c.health.Set(err.Error()) {
 			c.log.Error("push key unreadable, the old one stays", "err", err)
 		}
 		return false
@@ -76,11 +76,11 @@ func (c *Client) reload() bool {
 // use lets each lane begin a connection with s. Guarded by keyMu.
 func (c *Client) use(s *signer) {
 	for _, e := range c.endpoints {
-		e.breaker.reset()
+		e.breaker.Reset()
 		e.calls.rekey(s)
 		e.notes.rekey(s)
 	}
-	c.health.set("")
+	c.health.Set("")
 	c.log.Info("push key loaded", "key_id", s.keyID)
 }
 

@@ -32,7 +32,7 @@ func (c *Client) Send(ctx context.Context, n push.Notification) push.Result {
 		return push.Result{Outcome: push.Refused, Reason: reason, ID: n.ID}
 	}
 	e := c.endpoints[n.Token.Sandbox]
-	if reason := e.breaker.refuse(time.Now()); reason != "" {
+	if reason := e.breaker.Refuse(time.Now()); reason != "" {
 		return push.Result{Outcome: push.ProviderDown, Reason: reason + " (earlier push; not sent)", ID: n.ID}
 	}
 	a := c.attempts(ctx, newSending(e, n, note))
@@ -155,17 +155,17 @@ func (c *Client) notification(n push.Notification) (_ *apns2.Notification, reaso
 func (c *Client) note(ctx context.Context, e *endpoint, v verdict, a answer) {
 	switch {
 	case v.outcome == push.Accepted:
-		e.breaker.reset()
-		if c.health.set("") {
+		e.breaker.Reset()
+		if c.health.Set("") {
 			c.log.Info("push works again")
 		}
 	case errors.Is(ctx.Err(), context.Canceled), errors.Is(a.err, errClosed):
 		// who asked for the push wants it no more: this says nothing of Apple
 	case v.trip:
-		e.breaker.trip(a.String(), time.Now())
+		e.breaker.Trip(a.String(), time.Now())
 		fallthrough
 	case v.alarm, v.outcome == push.ProviderDown:
-		if c.health.set(a.String() + remedy(a)) {
+		if c.health.Set(a.String() + remedy(a)) {
 			c.log.Warn("push fails", "status", a.status, "reason", a.String(), "remedy", remedy(a))
 		}
 	}

@@ -40,7 +40,7 @@ type sending struct {
 }
 
 func newSending(e *endpoint, n push.Notification, note *apns2.Notification) *sending {
-	s := &sending{l: e.lane(n.Urgent), closed: e.breaker.refuse, urgent: n.Urgent, came: time.Now(), until: n.Until, note: note}
+	s := &sending{l: e.lane(n.Urgent), closed: e.breaker.Refuse, urgent: n.Urgent, came: time.Now(), until: n.Until, note: note}
 	if s.until.IsZero() {
 		s.until = s.came.Add(s.patience())
 	}

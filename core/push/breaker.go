@@ -1,19 +1,22 @@
-package apns
+package push
 
 import (
 	"sync"
 	"time"
 )
 
+// How long a [Breaker] stays open before it lets a push try.
 const (
 	minOpen = 5 * time.Second
 	maxOpen = 5 * time.Minute
 )
 
-// breaker stops pushes whose answer is known: Apple refused our credentials.
-// It lets one push through after 5 s, and after twice as long each time that
-// one is refused too, up to 5 min. An accepted push or another key shuts it.
-type breaker struct {
+// Breaker stops pushes whose answer is known: the provider refused our
+// credentials, or does not know our project. It lets one push through after 5 s,
+// and after twice as long each time that one is refused too, up to 5 min. An
+// accepted push or other credentials shut it. The zero value is shut. It is safe
+// for concurrent use.
+type Breaker struct {
 	mu     sync.Mutex
 	open   bool          // guarded by mu
 	probe  bool          // guarded by mu; one push was let through
@@ -22,8 +25,9 @@ type breaker struct {
 	reason string        // guarded by mu
 }
 
-// refuse returns the reason for which nothing is sent now, or "".
-func (b *breaker) refuse(now time.Time) string {
+// Refuse returns the reason for which nothing is sent now, or "". Where it
+// returns "" from an open breaker, the push is the one that tries.
+func (b *Breaker) Refuse(now time.Time) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.open {
@@ -37,8 +41,8 @@ func (b *breaker) refuse(now time.Time) string {
 	return ""
 }
 
-// trip opens the breaker for reason.
-func (b *breaker) trip(reason string, now time.Time) {
+// Trip opens the breaker for reason.
+func (b *Breaker) Trip(reason string, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
@@ -53,8 +57,8 @@ func (b *breaker) trip(reason string, now time.Time) {
 	b.until, b.reason = now.Add(b.step), reason
 }
 
-// reset shuts the breaker.
-func (b *breaker) reset() {
+// Reset shuts the breaker.
+func (b *Breaker) Reset() {
 	b.mu.Lock()
 	b.open, b.probe, b.until, b.step, b.reason = false, false, time.Time{}, 0, ""
 	b.mu.Unlock()
