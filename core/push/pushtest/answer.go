@@ -13,7 +13,7 @@ import (
 // answer judges a request and answers it.
 func (c *conn) answer(id uint32, st *stream) {
 	r := &st.request
-	r.now = time.Now()
+	r.at, r.now = time.Now(), c.sim.now()
 	status, reason := r.judge()
 	fault, faulty := Fault{}, false
 	if status == http.StatusOK {
@@ -33,8 +33,20 @@ func (c *conn) answer(id uint32, st *stream) {
 	if c.sim.OnAnswer != nil {
 		c.sim.OnAnswer(p)
 	}
-	if status == http.StatusOK && !fault.Reset && c.sim.OnPush != nil {
-		c.sim.OnPush(p)
+	if status == http.StatusOK && !fault.Reset {
+		c.sim.accepted(p)
+	}
+}
+
+// accepted is what happens to a push after its answer.
+func (s *APNs) accepted(p Push) {
+	if s.OnPush != nil {
+		s.OnPush(p)
+	}
+	d, _ := s.tokens.get(p.Token)
+	s.settle(s.devices.accept(p, d, s.now()))
+	for _, act := range s.faults.due() {
+		act(s)
 	}
 }
 
@@ -65,11 +77,12 @@ func (r *request) push(status int, reason string) Push {
 	h := r.header
 	_, bearer, _ := strings.Cut(h["authorization"], " ")
 	return Push{
-		At: r.now, Token: r.token, Topic: h["apns-topic"], PushType: h["apns-push-type"],
+		At: r.at, Token: r.token, Topic: h["apns-topic"], PushType: h["apns-push-type"],
 		ID: h["apns-id"], Priority: h["apns-priority"], Expiration: h["apns-expiration"],
 		CollapseID: h["apns-collapse-id"], Payload: r.body,
 		Status: status, Reason: reason, Conn: r.conn.id,
 		KeyID: r.claims.keyID, TeamID: r.claims.team, Issued: r.claims.issued, Bearer: bearer,
+		Call: r.call,
 	}
 }
 
@@ -99,6 +112,7 @@ func (c *conn) reply(id uint32, r *request, a response) bool {
 			c.goAwayLocked("BadDeviceToken")
 		}
 	}
+	c.endSoon()
 	return true
 }
 
@@ -108,7 +122,7 @@ func (c *conn) allow(a response) {
 	limit := c.limit
 	switch {
 	case a.status == http.StatusOK:
-		limit = c.sim.cfg.MaxStreams
+		limit = c.most
 	case a.status/100 == 4 && a.status != http.StatusGone:
 		limit = 1
 	}

@@ -41,7 +41,26 @@ type APNsConfig struct {
 	// ShortReason spells BadEnvironmentKeyIdInToken as live servers do,
 	// BadEnvironmentKeyInToken.
 	ShortReason bool
-	Log         *slog.Logger // nil discards
+	// RandomStreams allows each connection from 100 to 1500 streams rather than
+	// MaxStreams, as Apple was seen to do.
+	RandomStreams bool
+	// TokenRate is how many pushes a device token takes in a second; more get 429
+	// TooManyRequests. 0 is any number: Apple names none.
+	TokenRate int
+	// ConnRate is how many connections an address may open in a minute; more are
+	// a violation. 0 is 60, and below 0 nobody counts.
+	ConnRate int
+	// IdleTimeout ends a connection on which nothing was pushed for so long; 0
+	// never does.
+	IdleTimeout time.Duration
+	// ClockSkew is how far this service's clock is ahead of the machine's.
+	ClockSkew time.Duration
+	// CallKey is where the payload of a call has the call's UUID; "" is "uuid".
+	CallKey string
+	// ReportWithin is how soon an app must report a call that was pushed, with
+	// [APNs.Report], or iOS ends it: a violation. 0 asks for no reports.
+	ReportWithin time.Duration
+	Log          *slog.Logger // nil discards
 }
 
 const (
@@ -51,6 +70,7 @@ const (
 	ioTimeout     = 10 * time.Second
 	tokenEvery    = 20 * time.Minute // least time between changes of a provider token
 	tokenLife     = time.Hour
+	connRate      = 60 // connections a minute, where ConnRate is 0
 )
 
 // Push is one request as APNs saw it, accepted or not.
@@ -71,6 +91,7 @@ type Push struct {
 	TeamID     string
 	Issued     time.Time // of the provider token
 	Bearer     string    // the provider token
+	Call       string    // UUID of the call, "" in any other push
 }
 
 // String is one line without the token and without the payload.
@@ -98,6 +119,9 @@ type APNs struct {
 	OnPush func(Push)
 	// OnAnswer is OnPush for every push, refused ones included.
 	OnAnswer func(Push)
+	// OnDeliver is called for each push that reaches its device, which is later
+	// than OnPush for a device that was offline.
+	OnDeliver func(Push)
 
 	// Static after NewAPNs.
 	cfg APNsConfig
@@ -105,9 +129,11 @@ type APNs struct {
 	pki *pki
 	err error // of making the CA; Serve returns it
 
-	keys   keyring // has its own lock
-	tokens tokens  // has its own lock
-	faults faults  // has its own lock
+	keys    keyring // has its own lock
+	tokens  tokens  // has its own lock
+	faults  faults  // has its own lock
+	devices devices // has its own lock
+	rates   rates   // has its own lock
 
 	mu         sync.Mutex
 	addr       net.Addr            // guarded by mu
@@ -115,9 +141,11 @@ type APNs struct {
 	conns      map[*conn]struct{}  // guarded by mu
 	opened     int                 // guarded by mu
 	pings      int                 // guarded by mu
+	early      int                 // guarded by mu
 	refused    int                 // guarded by mu
 	pushes     []Push              // guarded by mu
 	violations []string            // guarded by mu
+	warnings   []string            // guarded by mu
 	byIP       map[string]*updates // guarded by mu
 }
 
@@ -134,6 +162,12 @@ func NewAPNs(cfg APNsConfig) *APNs {
 	}
 	if cfg.BadTokenLimit == 0 {
 		cfg.BadTokenLimit = 10
+	}
+	if cfg.ConnRate == 0 {
+		cfg.ConnRate = connRate
+	}
+	if cfg.CallKey == "" {
+		cfg.CallKey = "uuid"
 	}
 	s := &APNs{
 		cfg:   cfg,
@@ -183,6 +217,9 @@ func (s *APNs) Serve(ctx context.Context, l net.Listener) error {
 		if c == nil {
 			_ = raw.Close()
 			continue
+		}
+		if s.rates.connection(hostOf(raw.RemoteAddr()), s.cfg.ConnRate, time.Now()) {
+			s.violate(c.id, "more than %d connections within a minute: Apple takes that for an attack", s.cfg.ConnRate)
 		}
 		wg.Go(func() {
 			defer s.forget(c)
@@ -249,31 +286,48 @@ func (s *APNs) Accepted() []Push {
 	return slices.DeleteFunc(s.Pushes(), func(p Push) bool { return p.Status != 200 })
 }
 
-// Violations returns what a client did that Apple forbids, whether or not
-// Apple answers it with an error. A good client has none.
+// Violations returns what a client, or an app, did that Apple forbids, whether
+// or not Apple answers it with an error. A good one has none.
 func (s *APNs) Violations() []string {
+	for _, p := range s.devices.unreported(s.cfg.ReportWithin, time.Now()) {
+		s.violate(p.Conn, "call %s was pushed to %s and not reported within %v: iOS ends the app, and then pushes it no more",
+			p.Call, tail(p.Token), s.cfg.ReportWithin)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.violations)
 }
 
+// Warnings returns what a client did that Apple advises against.
+func (s *APNs) Warnings() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.warnings)
+}
+
 // Stats counts what has no record of its own.
 type Stats struct {
-	Connections int // opened so far
-	Open        int // open now
-	Refused     int // streams above the allowed number
-	Pings       int
+	Connections int `json:"connections"` // opened so far
+	Open        int `json:"open"`        // open now
+	Refused     int `json:"refused"`     // streams above the allowed number
+	Pings       int `json:"pings"`
+	EarlyPings  int `json:"early_pings"` // of them, on connections that were idle for less than an hour
+	Duplicates  int `json:"duplicates"`  // calls that reached a device once more under the same id
 }
 
 // Stats returns the counts so far.
 func (s *APNs) Stats() Stats {
+	doubles := s.devices.doubles()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Stats{Connections: s.opened, Open: len(s.conns), Refused: s.refused, Pings: s.pings}
+	return Stats{
+		Connections: s.opened, Open: len(s.conns), Refused: s.refused,
+		Pings: s.pings, EarlyPings: s.early, Duplicates: doubles,
+	}
 }
 
-func (s *APNs) violate(c *conn, format string, a ...any) {
-	v := fmt.Sprintf("connection %d: ", c.id) + fmt.Sprintf(format, a...)
+func (s *APNs) violate(conn int, format string, a ...any) {
+	v := fmt.Sprintf("connection %d: ", conn) + fmt.Sprintf(format, a...)
 	s.log.Warn("apns rule violated", "violation", v)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -281,6 +335,19 @@ func (s *APNs) violate(c *conn, format string, a ...any) {
 		s.violations = append(s.violations, v)
 	}
 }
+
+func (s *APNs) warn(conn int, format string, a ...any) {
+	w := fmt.Sprintf("connection %d: ", conn) + fmt.Sprintf(format, a...)
+	s.log.Warn("apns advice not followed", "warning", w)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.warnings) < maxViolations {
+		s.warnings = append(s.warnings, w)
+	}
+}
+
+// now is the time by this service's clock.
+func (s *APNs) now() time.Time { return time.Now().Add(s.cfg.ClockSkew) }
 
 func (s *APNs) record(p Push) {
 	s.mu.Lock()

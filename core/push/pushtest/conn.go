@@ -6,9 +6,9 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"io"
+	mathrand "math/rand/v2"
 	"net"
 	"strconv"
 	"sync"
@@ -38,16 +38,20 @@ type conn struct {
 	frozen atomic.Bool
 
 	// Owned by serve.
-	received int // bytes not yet given back to the client's window
+	received int       // bytes not yet given back to the client's window
+	lastPush time.Time // when a push last came, or the connection
+	pinged   bool      // too early, which is told once
 
 	mu      sync.Mutex
 	framer  *http2.Framer      // reading is serve's; writing is guarded by mu
 	encoder *hpack.Encoder     // guarded by mu
 	block   bytes.Buffer       // guarded by mu
+	most    uint32             // static; streams allowed once a token was accepted
 	limit   uint32             // guarded by mu; streams allowed at a time
 	streams map[uint32]*stream // guarded by mu
 	last    uint32             // guarded by mu; highest stream taken
 	leaving bool               // guarded by mu; GOAWAY was sent
+	end     *time.Timer        // guarded by mu; closes a connection that is leaving
 	bound   *claims            // guarded by mu; of the first push
 	bad     int                // guarded by mu; BadDeviceToken answers
 }
@@ -59,8 +63,12 @@ type stream struct {
 }
 
 func newConn(s *APNs, id int, c *tls.Conn) *conn {
+	most := s.cfg.MaxStreams
+	if s.cfg.RandomStreams {
+		most = 100 + mathrand.Uint32N(1401)
+	}
 	return &conn{
-		sim: s, id: id, tls: c, updates: &updates{},
+		sim: s, id: id, tls: c, updates: &updates{}, most: most,
 		limit: s.cfg.InitialStreams, streams: make(map[uint32]*stream),
 	}
 }
@@ -72,16 +80,19 @@ func (c *conn) serve(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { _ = c.tls.NetConn().Close() })()
-	defer func() { _ = c.tls.NetConn().Close() }()
+	defer c.close()
 
 	if !c.greet(ctx) {
 		return
 	}
+	c.lastPush = time.Now()
+	idle := c.watchIdle()
+	defer idle.stop()
 	for {
 		f, err := c.framer.ReadFrame()
 		var stream http2.StreamError
 		if errors.As(err, &stream) {
-			c.sim.violate(c, "stream error %v", stream.Code)
+			c.sim.violate(c.id, "stream error %v", stream.Code)
 			continue
 		}
 		if err != nil {
@@ -90,21 +101,38 @@ func (c *conn) serve(ctx context.Context) {
 		if c.frozen.Load() {
 			continue
 		}
+		if _, ok := f.(*http2.MetaHeadersFrame); ok {
+			c.lastPush = time.Now()
+			idle.again()
+		}
 		if !c.frame(ctx, &wg, f) {
 			return
 		}
 	}
 }
 
+// close ends the connection at once.
+func (c *conn) close() {
+	_ = c.tls.NetConn().Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.end != nil {
+		c.end.Stop()
+	}
+}
+
 // greet shakes hands on TLS and HTTP/2.
 func (c *conn) greet(ctx context.Context) bool {
+	if !pause(ctx, c.sim.faults.slow()) {
+		return false
+	}
 	timely, cancel := context.WithTimeout(ctx, ioTimeout)
 	defer cancel()
 	if c.tls.HandshakeContext(timely) != nil {
 		return false
 	}
 	if c.tls.ConnectionState().NegotiatedProtocol != "h2" {
-		c.sim.violate(c, "TLS without ALPN h2")
+		c.sim.violate(c.id, "TLS without ALPN h2")
 		return false
 	}
 	if c.sim.cfg.PerIP {
@@ -130,10 +158,7 @@ func (c *conn) greet(ctx context.Context) bool {
 
 // updatesOf finds the changes of provider token of one address.
 func (s *APNs) updatesOf(a net.Addr) *updates {
-	host, _, err := net.SplitHostPort(a.String())
-	if err != nil {
-		host = a.String()
-	}
+	host := hostOf(a)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u := s.byIP[host]
@@ -142,6 +167,15 @@ func (s *APNs) updatesOf(a net.Addr) *updates {
 		s.byIP[host] = u
 	}
 	return u
+}
+
+// hostOf is the address without the port.
+func hostOf(a net.Addr) string {
+	host, _, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	return host
 }
 
 // write runs f, which writes frames, alone and in time.
@@ -182,7 +216,7 @@ func (c *conn) frame(ctx context.Context, wg *sync.WaitGroup, f http2.Frame) boo
 		delete(c.streams, f.StreamID)
 		c.mu.Unlock()
 	case *http2.PriorityFrame:
-		c.sim.violate(c, "PRIORITY frame")
+		c.sim.violate(c.id, "PRIORITY frame")
 	case *http2.GoAwayFrame:
 		return false
 	}
@@ -193,9 +227,17 @@ func (c *conn) ping(f *http2.PingFrame) bool {
 	if f.IsAck() {
 		return true
 	}
+	idle := time.Since(c.lastPush)
 	c.sim.mu.Lock()
 	c.sim.pings++
+	if idle < pingAfter {
+		c.sim.early++
+	}
 	c.sim.mu.Unlock()
+	if idle < pingAfter && !c.pinged {
+		c.pinged = true
+		c.sim.warn(c.id, "PING after %v without a push; Apple's word is an hour", idle.Round(time.Second))
+	}
 	return c.write(func() error { return c.framer.WritePing(true, f.Data) }) == nil
 }
 
@@ -209,10 +251,13 @@ func (c *conn) headers(f *http2.MetaHeadersFrame) *stream {
 		st.header[h.Name] = h.Value
 	}
 	if f.Truncated {
-		c.sim.violate(c, "headers of more than %d bytes", maxHeaders)
+		c.sim.violate(c.id, "headers of more than %d bytes", maxHeaders)
+	}
+	if f.HasPriority() {
+		c.sim.violate(c.id, "HEADERS with a priority")
 	}
 	if st.header["content-encoding"] != "" {
-		c.sim.violate(c, "content-encoding")
+		c.sim.violate(c.id, "content-encoding")
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -266,14 +311,25 @@ func (c *conn) finish(ctx context.Context, wg *sync.WaitGroup, id uint32, st *st
 		return
 	}
 	wg.Go(func() {
-		t := time.NewTimer(delay)
-		defer t.Stop()
-		select {
-		case <-ctx.Done():
-		case <-t.C:
+		if pause(ctx, delay) {
 			c.answer(id, st)
 		}
 	})
+}
+
+// pause waits, and reports whether ctx lives on.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
 }
 
 // bind ties the connection to who pushes first, and returns to whom it is tied.
@@ -284,25 +340,6 @@ func (c *conn) bind(who claims) (claims, bool) {
 		c.bound = &who
 	}
 	return *c.bound, c.bound.keyID == who.keyID && c.bound.team == who.team
-}
-
-// goAway announces the end of the connection with the reason as Apple gives it.
-func (c *conn) goAway(reason string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.goAwayLocked(reason)
-}
-
-func (c *conn) goAwayLocked(reason string) {
-	if c.leaving {
-		return
-	}
-	c.leaving = true
-	text, err := json.Marshal(map[string]string{"reason": reason})
-	if err != nil { // a map of strings always encodes
-		return
-	}
-	_ = c.locked(func() error { return c.framer.WriteGoAway(c.last, http2.ErrCodeNo, text) })
 }
 
 // reset ends all streams with an error.

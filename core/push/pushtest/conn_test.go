@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/tls"
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -48,6 +47,17 @@ func (p *provider) raw() *raw {
 
 // open begins a push and leaves it unfinished; finish ends it.
 func (r *raw) open(q *request) (id uint32) {
+	block := r.fields(q)
+	id = r.next
+	r.next += 2
+	if err := r.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndHeaders: true}); err != nil {
+		r.t.Fatal(err)
+	}
+	return id
+}
+
+// fields are the headers of a push as they are on the wire.
+func (r *raw) fields(q *request) []byte {
 	r.block.Reset()
 	write := func(name, value string) { _ = r.enc.WriteField(hpack.HeaderField{Name: name, Value: value}) }
 	write(":method", q.method)
@@ -57,12 +67,7 @@ func (r *raw) open(q *request) (id uint32) {
 	for name, values := range q.header {
 		write(strings.ToLower(name), values[0])
 	}
-	id = r.next
-	r.next += 2
-	if err := r.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: r.block.Bytes(), EndHeaders: true}); err != nil {
-		r.t.Fatal(err)
-	}
-	return id
+	return r.block.Bytes()
 }
 
 func (r *raw) finish(id uint32) {
@@ -177,7 +182,7 @@ func TestRule5_TooManyBadTokensEndTheConnection(t *testing.T) {
 	})
 }
 
-func TestRule20_26_FaultsOnDemand(t *testing.T) {
+func TestRule26_FaultsOnDemand(t *testing.T) {
 	inBubble(t, pushtest.APNsConfig{}, func(t *testing.T, p *provider) {
 		phone, other := p.phone(), p.phone()
 		p.sim.Inject(pushtest.Fault{Status: 503, Reason: "ServiceUnavailable", Count: 2})
@@ -281,46 +286,3 @@ func FuzzProviderToken(f *testing.F) {
 		}
 	})
 }
-
-func TestControl(t *testing.T) {
-	sim := pushtest.NewAPNs(pushtest.APNsConfig{})
-	for _, c := range []struct{ method, path, host, kind, body, want string }{
-		{"GET", "/pushes", "127.0.0.1:1", "", "", "200 []"},
-		{"GET", "/violations", "localhost", "", "", "200 []"},
-		{"GET", "/pushes", "rebound.example.com", "", "", `403 Host "rebound.example.com"`},
-		{"GET", "/else", "[::1]:1", "", "", "404"},
-		{"POST", "/tokens", "localhost:1", "application/json", `{"token":"ab","topic":"t","env":"sandbox"}`, "204"},
-		{"POST", "/tokens", "localhost:1", "application/json", `{}`, "400 token: must"},
-		{"POST", "/tokens", "localhost:1", "application/json", `{"tokn":"ab"}`, `400 json: unknown field "tokn"`},
-		{"POST", "/tokens", "localhost:1", "text/plain", `{"token":"ab"}`, "415"},
-		{"POST", "/tokens", "localhost:1", "application/json", strings.Repeat(" ", 100_000), "400 http: request body too large"},
-		{"POST", "/faults", "localhost:1", "application/json", `{"status":503,"reason":"ServiceUnavailable","count":3}`, "204"},
-		{"POST", "/faults", "localhost:1", "application/json", `{"latency":"50ms"}`, "204"},
-		{"POST", "/faults", "localhost:1", "application/json", `{"latency":"soon"}`, "400 latency: must"},
-		{"POST", "/faults", "localhost:1", "application/json", `{"action":"black_hole"}`, "204"},
-		{"POST", "/faults", "localhost:1", "application/json", `{"action":"explode"}`, "400 action: must"},
-		{"POST", "/faults", "localhost:1", "application/json", `{"status":20}`, "400 status: must"},
-	} {
-		r, err := http.NewRequestWithContext(t.Context(), c.method, "http://"+c.host+c.path, strings.NewReader(c.body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Content-Type", c.kind)
-		w := &recorder{header: http.Header{}, status: 200}
-		sim.Control().ServeHTTP(w, r)
-		if got := fmt.Sprintf("%d %s", w.status, w.body.String()); !strings.HasPrefix(got, c.want) {
-			t.Errorf("%s %s %q: %q, want %q", c.method, c.path, c.body, got, c.want)
-		}
-	}
-}
-
-// recorder keeps a response.
-type recorder struct {
-	header http.Header
-	status int
-	body   bytes.Buffer
-}
-
-func (r *recorder) Header() http.Header         { return r.header }
-func (r *recorder) WriteHeader(status int)      { r.status = status }
-func (r *recorder) Write(p []byte) (int, error) { return r.body.Write(p) }

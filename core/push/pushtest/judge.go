@@ -12,7 +12,8 @@ import (
 // request is one push as it came in.
 type request struct {
 	conn   *conn
-	now    time.Time
+	at     time.Time         // by the machine's clock
+	now    time.Time         // by the service's
 	header map[string]string // pseudo-headers included
 	twice  string            // name of a header that was there twice
 	body   []byte
@@ -22,6 +23,7 @@ type request struct {
 	token  string
 	claims claims
 	since  time.Time // of a 410
+	call   string    // UUID of a call
 }
 
 // A rule returns the status and reason with which APNs refuses, or 0.
@@ -36,7 +38,7 @@ var rules = []rule{
 	ruleProviderToken, ruleKeyOfConnection, ruleTokenUpdates,
 	rulePushType, ruleTopic, ruleExpiration, rulePriority, ruleID, ruleCollapseID,
 	ruleBody,
-	ruleDevice,
+	ruleDevice, ruleTokenRate,
 }
 
 func ruleMethod(r *request) (int, string) {
@@ -154,7 +156,7 @@ func ruleExpiration(r *request) (int, string) {
 	call := r.header["apns-push-type"] == "voip"
 	if !given {
 		if call {
-			r.conn.sim.violate(r.conn, "voip push without apns-expiration may ring after the call")
+			r.conn.sim.violate(r.conn.id, "voip push without apns-expiration may ring after the call")
 		}
 		return 0, ""
 	}
@@ -165,9 +167,9 @@ func ruleExpiration(r *request) (int, string) {
 	left := time.Unix(at, 0).Sub(r.now)
 	switch {
 	case at > 0 && left < 0:
-		r.conn.sim.violate(r.conn, "apns-expiration %d is in the past; seconds since 1970 are meant", at)
+		r.conn.sim.violate(r.conn.id, "apns-expiration %d is in the past; seconds since 1970 are meant", at)
 	case at > 0 && call && left > time.Minute:
-		r.conn.sim.violate(r.conn, "voip push kept for %v may ring after the call", left)
+		r.conn.sim.violate(r.conn.id, "voip push kept for %v may ring after the call", left)
 	}
 	return 0, ""
 }
@@ -224,18 +226,19 @@ func ruleBody(r *request) (int, string) {
 	case r.large || len(r.body) > limit:
 		return http.StatusRequestEntityTooLarge, "PayloadTooLarge"
 	}
-	var p struct {
-		APS map[string]json.RawMessage `json:"aps"`
+	var p, aps map[string]json.RawMessage
+	if json.Unmarshal(r.body, &p) != nil || json.Unmarshal(p["aps"], &aps) != nil || aps == nil {
+		r.conn.sim.violate(r.conn.id, "payload is no JSON object with an object aps")
 	}
-	if json.Unmarshal(r.body, &p) != nil || p.APS == nil {
-		r.conn.sim.violate(r.conn, "payload is no JSON object with an object aps")
-	}
-	if r.header["apns-push-type"] == "background" {
+	switch r.header["apns-push-type"] {
+	case "background":
 		for _, key := range []string{"alert", "sound", "badge"} {
-			if p.APS[key] != nil {
-				r.conn.sim.violate(r.conn, "background push with %s", key)
+			if aps[key] != nil {
+				r.conn.sim.violate(r.conn.id, "background push with %s", key)
 			}
 		}
+	case "voip":
+		_ = json.Unmarshal(p[r.conn.sim.cfg.CallKey], &r.call) // what is no string names no call
 	}
 	return 0, ""
 }
@@ -260,6 +263,13 @@ func ruleDevice(r *request) (int, string) {
 	case !d.Unregistered.IsZero():
 		r.since = d.Unregistered
 		return http.StatusGone, "Unregistered"
+	}
+	return 0, ""
+}
+
+func ruleTokenRate(r *request) (int, string) {
+	if !r.conn.sim.rates.push(r.token, r.conn.sim.cfg.TokenRate, r.at) {
+		return http.StatusTooManyRequests, "TooManyRequests"
 	}
 	return 0, ""
 }

@@ -42,7 +42,7 @@ func body(n int) func(*request) {
 }
 
 // Rules 7 and 11 to 20 of Apple's, each with the one thing that breaks it.
-func TestEachRuleHasItsReason(t *testing.T) {
+func TestRule7_12_13_14_15_16_17_18_19_20_EachHasItsReason(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*request)
 		want   string
@@ -93,7 +93,7 @@ func TestEachRuleHasItsReason(t *testing.T) {
 }
 
 // What APNs takes without a word, and a client must not do.
-func TestRule18_19_ViolationsAreFlagged(t *testing.T) {
+func TestRule14_18_19_29_ViolationsAreFlagged(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*request)
 		want   string

@@ -14,6 +14,11 @@ type Device struct {
 	Unregistered time.Time `json:"unregistered,omitzero"`
 	// Expired says that the token was replaced by another.
 	Expired bool `json:"expired,omitempty"`
+	// Offline says that the device is not connected with APNs.
+	Offline bool `json:"offline,omitempty"`
+	// Phone names the phone, so that its tokens share what APNs keeps for an app;
+	// "" is a phone for each token.
+	Phone string `json:"phone,omitempty"`
 }
 
 // tokens is the table of device tokens.
@@ -44,7 +49,12 @@ func (t *tokens) set(token string, d Device) {
 }
 
 // Register makes a device token known, or changes it.
-func (s *APNs) Register(token string, d Device) { s.tokens.set(token, d) }
+func (s *APNs) Register(token string, d Device) {
+	s.tokens.set(token, d)
+	if !d.Offline {
+		s.settle(s.devices.back(token, d, s.now()))
+	}
+}
 
 // Unregister says that the app left the device at a time: pushes get 410.
 func (s *APNs) Unregister(token string, at time.Time) {
