@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"sync"
@@ -19,12 +18,45 @@ import (
 // apnsSimCmd is `sallyport apns-sim`: Apple's push service on this machine, to
 // try a core and an app without an Apple account.
 type apnsSimCmd struct {
-	Listen      string        `default:"127.0.0.1:2197" help:"Where pushes are taken (HTTP/2 over TLS)."`
-	Dir         string        `required:"" type:"path" help:"Where ca.pem and a new .p8 key are written."`
-	Control     string        `help:"Where the control API listens, such as 127.0.0.1:2198; empty: nowhere."`
-	Environment string        `enum:"production,sandbox" default:"production" help:"Apple's environment: ${enum}."`
-	Strict      bool          `help:"Take only device tokens that were registered by the control API."`
-	Latency     time.Duration `help:"Delay each answer by this much."`
+	Listen      string `default:"127.0.0.1:2197" help:"Where pushes are taken (HTTP/2 over TLS)."`
+	Dir         string `required:"" type:"path" help:"Where ca.pem and a new .p8 key are written."`
+	Control     string `help:"Where the control API listens, such as 127.0.0.1:2198; empty: nowhere."`
+	Environment string `enum:"production,sandbox" default:"production" help:"Apple's environment: ${enum}."`
+	Strict      bool   `help:"Take only device tokens that were registered by the control API."`
+
+	MaxStreams    uint32        `default:"1000" help:"Streams on a connection that has seen a valid token; 0: from 100 to 1500, drawn for each."`
+	BadTokenLimit int           `default:"10" help:"BadDeviceToken answers after which a connection is ended."`
+	TokenRate     int           `placeholder:"N" help:"Pushes that a device token takes in a second; 0: any number."`
+	ConnRate      int           `default:"60" help:"Connections that an address may open in a minute; -1: any number."`
+	IdleTimeout   time.Duration `help:"End connections on which nothing was pushed for so long; 0: never."`
+	ClockSkew     time.Duration `help:"How far Apple's clock is ahead of this machine's; may be negative."`
+	PerIP         bool          `name:"per-ip" help:"Count changes of the provider token by address rather than by connection."`
+	ShortReason   bool          `help:"Say BadEnvironmentKeyInToken, as live servers do."`
+	ReportWithin  time.Duration `help:"How soon an app must report a call by POST /calls; 0: never."`
+	simFaults
+}
+
+func (c *apnsSimCmd) config() pushtest.APNsConfig {
+	return pushtest.APNsConfig{
+		Environment: c.Environment, AnyToken: !c.Strict,
+		MaxStreams: c.MaxStreams, RandomStreams: c.MaxStreams == 0, BadTokenLimit: c.BadTokenLimit,
+		TokenRate: c.TokenRate, ConnRate: c.ConnRate, IdleTimeout: c.IdleTimeout, ClockSkew: c.ClockSkew,
+		PerIP: c.PerIP, ShortReason: c.ShortReason, ReportWithin: c.ReportWithin,
+	}
+}
+
+// fail sets up what is to go wrong.
+func (c *apnsSimCmd) fail(sim *pushtest.APNs) {
+	sim.SetLatency(c.Latency)
+	sim.SetHandshakeDelay(c.HandshakeDelay)
+	for action, n := range c.after() {
+		if n > 0 {
+			sim.After(n, action)
+		}
+	}
+	if c.Status != 0 {
+		sim.Inject(pushtest.Fault{Status: c.Status, Reason: c.Reason, Every: c.Every, Count: c.count()})
+	}
 }
 
 // Run serves until it is interrupted.
@@ -39,8 +71,8 @@ func (c *apnsSimCmd) Run() error {
 func (c *apnsSimCmd) serve(ctx context.Context, out io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	sim := pushtest.NewAPNs(pushtest.APNsConfig{Environment: c.Environment, AnyToken: !c.Strict})
-	sim.SetLatency(c.Latency)
+	sim := pushtest.NewAPNs(c.config())
+	c.fail(sim)
 	caFile, keyFile, keyID, teamID, err := sim.WriteFiles(c.Dir)
 	if err != nil {
 		return fmt.Errorf("apns-sim: %w", err)
@@ -59,8 +91,8 @@ func (c *apnsSimCmd) serve(ctx context.Context, out io.Writer) error {
 			return fmt.Errorf("apns-sim: --control: %w", err)
 		}
 		running++
-		fmt.Fprintf(out, "# control API: http://%s (GET /pushes, POST /tokens, POST /faults)\n", control.Addr())
-		go func() { served <- serveControl(ctx, control, sim) }()
+		fmt.Fprintf(out, "# control API: http://%s (GET /pushes, /deliveries, /violations, /warnings, /stats; POST /tokens, /calls, /faults)\n", control.Addr())
+		go func() { served <- serveControl(ctx, control, "apns-sim", sim.Control()) }()
 	}
 	fmt.Fprintf(out, apnsSimHelp, l.Addr(), teamID, keyID, keyFile, l.Addr(), caFile)
 	var mu sync.Mutex // connections answer side by side
@@ -78,6 +110,9 @@ func (c *apnsSimCmd) serve(ctx context.Context, out io.Writer) error {
 	for _, v := range sim.Violations() {
 		fmt.Fprintln(out, "# violation:", v)
 	}
+	for _, w := range sim.Warnings() {
+		fmt.Fprintln(out, "# warning:", w)
+	}
 	return err
 }
 
@@ -92,19 +127,3 @@ const apnsSimHelp = `# APNs simulator on %s; for core.toml:
 # endpoint = "https://%s"
 # ca_file = %q
 `
-
-// serveControl serves the control API until ctx ends.
-func serveControl(ctx context.Context, l net.Listener, sim *pushtest.APNs) error {
-	srv := &http.Server{
-		Handler:           sim.Control(),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      10 * time.Second,
-	}
-	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
-	defer stop()
-	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("apns-sim: control API: %w", err)
-	}
-	return nil
-}

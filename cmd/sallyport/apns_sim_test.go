@@ -11,73 +11,172 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"sallyport/core/push"
 	"sallyport/core/push/apns"
 	"sallyport/core/push/pushtest"
 )
 
-// The simulator's output is enough to set up an app that pushes to it.
-func TestApnsSimTakesPushesOfAnAppSetUpByItsOutput(t *testing.T) {
-	dir := t.TempDir()
-	ctx, cancel := context.WithCancel(t.Context())
-	r, w := io.Pipe()
-	done := make(chan error, 1)
-	sim := &apnsSimCmd{Listen: "127.0.0.1:0", Dir: dir, Control: "127.0.0.1:0", Environment: "production"}
-	go func() { done <- sim.serve(ctx, w); w.Close() }()
+// runningSim is `sallyport apns-sim` with what it printed.
+type runningSim struct {
+	t     *testing.T
+	ctx   context.Context
+	got   map[string]string // the settings it printed, and "control"
+	lines *bufio.Scanner
+	end   func() (rest string)
+}
 
-	lines := bufio.NewScanner(r)
-	got := map[string]string{}
-	for got["ca_file"] == "" && lines.Scan() {
-		line := strings.TrimPrefix(lines.Text(), "# ")
-		if key, value, ok := strings.Cut(line, " = "); ok {
-			got[key] = strings.Trim(value, `"`)
-		}
-		if api, ok := strings.CutPrefix(line, "control API: "); ok {
-			got["control"], _, _ = strings.Cut(api, " ")
-		}
-	}
-	c, err := apns.New(apns.Config{
-		BundleID: "org.example.phone", TeamID: got["team_id"], KeyID: got["key_id"], KeyFile: got["key_file"],
-		Endpoint: got["endpoint"], CAFile: got["ca_file"],
-	}, nil, nil)
+// startSim runs the command with flags until the test ends it.
+func startSim(t *testing.T, flags ...string) *runningSim {
+	t.Helper()
+	var sim apnsSimCmd
+	parser, err := kong.New(&sim)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
-	if info, err := os.Stat(got["key_file"]); err != nil || info.Mode().Perm() != 0o600 || filepath.Dir(got["key_file"]) != dir {
+	if _, err := parser.Parse(append([]string{"--listen=127.0.0.1:0", "--control=127.0.0.1:0"}, flags...)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- sim.serve(ctx, w); w.Close() }()
+	s := &runningSim{t: t, ctx: ctx, got: map[string]string{}, lines: bufio.NewScanner(r)}
+	ended := false
+	s.end = func() string {
+		if ended {
+			return ""
+		}
+		ended = true
+		cancel()
+		rest, _ := io.ReadAll(r)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		return string(rest)
+	}
+	t.Cleanup(func() { s.end() })
+	for s.got["ca_file"] == "" && s.lines.Scan() {
+		line := strings.TrimPrefix(s.lines.Text(), "# ")
+		if key, value, ok := strings.Cut(line, " = "); ok {
+			s.got[key] = strings.Trim(value, `"`)
+		}
+		if api, ok := strings.CutPrefix(line, "control API: "); ok {
+			s.got["control"], _, _ = strings.Cut(api, " ")
+		}
+	}
+	return s
+}
+
+// client is an app set up by what the simulator printed.
+func (s *runningSim) client() *apns.Client {
+	s.t.Helper()
+	c, err := apns.New(apns.Config{
+		BundleID: "org.example.phone", TeamID: s.got["team_id"], KeyID: s.got["key_id"], KeyFile: s.got["key_file"],
+		Endpoint: s.got["endpoint"], CAFile: s.got["ca_file"],
+	}, nil, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(c.Close)
+	return c
+}
+
+// push sends a call, or a note, and returns the outcome with the lines printed
+// for it.
+func (s *runningSim) push(c *apns.Client, token string, call bool, lines int) (push.Result, string) {
+	s.t.Helper()
+	n := push.Notification{ID: "00000000-0000-4000-8000-000000000001", Token: push.Token{Value: token}, Payload: []byte(`{"aps":{}}`)}
+	if call {
+		n.Channel, n.Urgent = push.VoIP, true
+	}
+	sent := make(chan push.Result, 1)
+	go func() { sent <- c.Send(s.ctx, n) }()
+	var printed []string
+	for range lines {
+		if !s.lines.Scan() {
+			s.t.Fatal("no line for the push")
+		}
+		printed = append(printed, s.lines.Text())
+	}
+	return <-sent, strings.Join(printed, "\n")
+}
+
+func (s *runningSim) get(path string) string {
+	s.t.Helper()
+	client := http.Client{Timeout: 5 * time.Second}
+	defer client.CloseIdleConnections()
+	resp, err := client.Get(s.got["control"] + path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(body)
+}
+
+// The simulator's output is enough to set up an app that pushes to it.
+func TestApnsSimTakesPushesOfAnAppSetUpByItsOutput(t *testing.T) {
+	dir := t.TempDir()
+	s := startSim(t, "--dir="+dir)
+	if info, err := os.Stat(s.got["key_file"]); err != nil || info.Mode().Perm() != 0o600 || filepath.Dir(s.got["key_file"]) != dir {
 		t.Errorf("key file %v, %v", info, err)
 	}
 	token := pushtest.NewToken()
-	n := push.Notification{
-		ID: "00000000-0000-4000-8000-000000000001", Token: push.Token{Value: token},
-		Channel: push.VoIP, Urgent: true, Payload: []byte(`{"aps":{}}`),
-	}
-	sent := make(chan push.Result, 1)
-	go func() { sent <- c.Send(ctx, n) }()
-	if !lines.Scan() {
-		t.Fatal("no line for the push")
-	}
-	line := lines.Text()
-	if res := <-sent; res.Outcome != push.Accepted {
-		t.Fatalf("outcome %+v", res)
+	r, line := s.push(s.client(), token, true, 1)
+	if r.Outcome != push.Accepted {
+		t.Fatalf("outcome %+v", r)
 	}
 	if !strings.Contains(line, "status=200") || !strings.Contains(line, token[len(token)-6:]) || strings.Contains(line, token) {
 		t.Errorf("line %q", line)
 	}
-	client := http.Client{Timeout: 5 * time.Second}
-	resp, err := client.Get(got["control"] + "/pushes")
-	if err != nil {
-		t.Fatal(err)
-	}
-	body, _ := io.ReadAll(resp.Body)
-	resp.Body.Close()
-	client.CloseIdleConnections()
-	if !strings.Contains(string(body), n.ID) || strings.Contains(string(body), token) {
+	if body := s.get("/pushes"); !strings.Contains(body, "00000000-0000-4000-8000-000000000001") || strings.Contains(body, token) {
 		t.Errorf("GET /pushes: %s", body)
 	}
-	cancel()
-	go func() { _, _ = io.Copy(io.Discard, r) }()
-	if err := <-done; err != nil {
-		t.Error(err)
+	if rest := s.end(); rest != "" {
+		t.Errorf("a good client's end: %q", rest)
+	}
+}
+
+func TestApnsSimFailsAsItsFlagsSay(t *testing.T) {
+	s := startSim(t, "--dir="+t.TempDir(), "--latency=1ms", "--handshake-delay=1ms", "--goaway-after=1",
+		"--status=503", "--reason=ServiceUnavailable", "--every=2", "--fault-count=1", "--max-streams=50", "--conn-rate=1")
+	c, token := s.client(), pushtest.NewToken()
+	for i, want := range []struct {
+		outcome push.Outcome
+		line    string
+	}{
+		{push.Accepted, "status=200"},
+		{push.ProviderDown, "status=503 reason=ServiceUnavailable"},
+		{push.Accepted, "status=200"},
+	} {
+		if r, line := s.push(c, token, false, 1); r.Outcome != want.outcome || !strings.Contains(line, want.line) {
+			t.Errorf("push %d: %s %s, line %q", i+1, r.Outcome, r.Reason, line)
+		}
+	}
+	if body := s.get("/stats"); !strings.HasPrefix(body, `{"connections":2,`) {
+		t.Errorf("after GOAWAY: %s", body)
+	}
+	if rest := s.end(); !strings.Contains(rest, "# violation: connection 2: more than 1 connections") {
+		t.Errorf("the end: %q", rest)
+	}
+}
+
+func TestApnsSimRefusesFlagsThatMakeNoSense(t *testing.T) {
+	for want, flag := range map[string]string{
+		"--status": "--status=20", "--every": "--every=0", "--fault-count": "--fault-count=-1",
+		"--latency": "--latency=-1s", "--goaway-after": "--goaway-after=-1",
+	} {
+		parser, err := kong.New(&apnsSimCmd{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parser.Parse([]string{"--dir=x", flag}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", flag, err)
+		}
 	}
 }

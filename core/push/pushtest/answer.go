@@ -46,7 +46,7 @@ func (s *APNs) accepted(p Push) {
 	d, _ := s.tokens.get(p.Token)
 	s.settle(s.devices.accept(p, d, s.now()))
 	for _, act := range s.faults.due() {
-		act(s)
+		act()
 	}
 }
 

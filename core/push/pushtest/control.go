@@ -145,11 +145,11 @@ func (s *APNs) postFault(w http.ResponseWriter, r *http.Request) {
 
 // apply checks all of it before it does any of it.
 func (in *wanted) apply(s *APNs) error {
-	latency, err := duration("latency", in.Latency)
+	latency, err := durationField("latency", in.Latency)
 	if err != nil {
 		return err
 	}
-	handshake, err := duration("handshake_delay", in.Handshake)
+	handshake, err := durationField("handshake_delay", in.Handshake)
 	if err != nil {
 		return err
 	}

@@ -51,8 +51,8 @@ func writeJSON(w http.ResponseWriter, v any) {
 	_ = json.NewEncoder(w).Encode(v) // the client is gone if this fails
 }
 
-// duration reads a field that holds a time; nil is none.
-func duration(name string, text *string) (time.Duration, error) {
+// durationField reads a field that holds a time; nil is none.
+func durationField(name string, text *string) (time.Duration, error) {
 	if text == nil {
 		return 0, nil
 	}

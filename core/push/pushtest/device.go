@@ -17,10 +17,10 @@ type Delivery struct {
 
 // Bounds of the model; clients name the devices and calls.
 const (
-	maxPhones     = 100_000
-	maxCalls      = 64 // newest, of a device token
-	maxFinished   = 10_000
-	maxDeliveries = 10_000
+	maxPhones   = 100_000
+	maxCalls    = 64 // newest, of a device token
+	maxFinished = 10_000
+	maxArrived  = 10_000
 )
 
 // devices is the model of the phones: what becomes of a push that APNs has
@@ -98,8 +98,8 @@ func placeOf(p Push, dev Device) place {
 // deliver is the arrival of a push on its device. Guarded by mu.
 func (d *devices) deliver(n *news, p Push, stored bool) {
 	out := Delivery{At: time.Now(), Push: p, Stored: stored}
-	if len(d.delivered) >= maxDeliveries {
-		d.delivered = slices.Delete(d.delivered, 0, maxDeliveries/10)
+	if len(d.delivered) >= maxArrived {
+		d.delivered = slices.Delete(d.delivered, 0, maxArrived/10)
 	}
 	d.delivered = append(d.delivered, out)
 	n.delivered = append(n.delivered, out)

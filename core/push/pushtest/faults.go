@@ -43,7 +43,7 @@ type fault struct {
 // trigger is an action that waits for pushes to be accepted.
 type trigger struct {
 	left int
-	act  func(*APNs)
+	act  func()
 }
 
 // maxFaults bounds the queue; the control API is reachable by others.
@@ -76,18 +76,20 @@ func (f *faults) take(token string) (Fault, bool) {
 }
 
 // due returns the actions whose time has come with one more push accepted.
-func (f *faults) due() []func(*APNs) {
+func (f *faults) due() (now []func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var now []func(*APNs)
-	f.after = slices.DeleteFunc(f.after, func(t trigger) bool { return t.left <= 1 && add(&now, t.act) })
-	for i := range f.after {
-		f.after[i].left--
+	wait := f.after[:0]
+	for _, t := range f.after {
+		if t.left--; t.left <= 0 {
+			now = append(now, t.act)
+			continue
+		}
+		wait = append(wait, t)
 	}
+	f.after = wait
 	return now
 }
-
-func add(to *[]func(*APNs), act func(*APNs)) bool { *to = append(*to, act); return true }
 
 func (f *faults) slow() time.Duration {
 	f.mu.Lock()
@@ -101,56 +103,68 @@ func (f *faults) delay() time.Duration {
 	return f.latency
 }
 
-// Inject queues a fault. Faults are used up in the order they were queued.
-func (s *APNs) Inject(f Fault) {
-	if f.Count == 0 {
-		f.Count = 1
+// add queues a fault, where there is room.
+func (f *faults) add(one Fault) {
+	if one.Count == 0 {
+		one.Count = 1
 	}
-	f.Count = max(f.Count, -1)
-	s.faults.mu.Lock()
-	defer s.faults.mu.Unlock()
-	if len(s.faults.queue) < maxFaults {
-		s.faults.queue = append(s.faults.queue, fault{Fault: f})
+	one.Count = max(one.Count, -1)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.queue) < maxFaults {
+		f.queue = append(f.queue, fault{Fault: one})
 	}
 }
+
+// later keeps an action until n more pushes have been accepted.
+func (f *faults) later(n int, act func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.after) < maxFaults {
+		f.after = append(f.after, trigger{left: n, act: act})
+	}
+}
+
+func (f *faults) clear() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.queue, f.after, f.latency, f.shake = nil, nil, 0, 0
+}
+
+func (f *faults) setDelay(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.latency = d
+}
+
+func (f *faults) setShake(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.shake = d
+}
+
+// Inject queues a fault. Faults are used up in the order they were queued.
+func (s *APNs) Inject(f Fault) { s.faults.add(f) }
 
 // After does what an action of the control API's POST /faults does, once, when
 // n more pushes have been accepted and answered. It reports whether there is
 // such an action.
 func (s *APNs) After(n int, action string) bool {
 	act, ok := actions[action]
-	if !ok {
-		return false
+	if ok {
+		s.faults.later(n, func() { act(s) })
 	}
-	s.faults.mu.Lock()
-	defer s.faults.mu.Unlock()
-	if len(s.faults.after) < maxFaults {
-		s.faults.after = append(s.faults.after, trigger{left: n, act: act})
-	}
-	return true
+	return ok
 }
 
 // ClearFaults forgets all that is to go wrong, the latencies too.
-func (s *APNs) ClearFaults() {
-	s.faults.mu.Lock()
-	defer s.faults.mu.Unlock()
-	s.faults.queue, s.faults.after = nil, nil
-	s.faults.latency, s.faults.shake = 0, 0
-}
+func (s *APNs) ClearFaults() { s.faults.clear() }
 
 // SetLatency delays each answer from now on.
-func (s *APNs) SetLatency(d time.Duration) {
-	s.faults.mu.Lock()
-	defer s.faults.mu.Unlock()
-	s.faults.latency = d
-}
+func (s *APNs) SetLatency(d time.Duration) { s.faults.setDelay(d) }
 
 // SetHandshakeDelay delays each TLS handshake from now on.
-func (s *APNs) SetHandshakeDelay(d time.Duration) {
-	s.faults.mu.Lock()
-	defer s.faults.mu.Unlock()
-	s.faults.shake = d
-}
+func (s *APNs) SetHandshakeDelay(d time.Duration) { s.faults.setShake(d) }
 
 // BlackHole makes the connections that are open now fall silent, as when a NAT
 // forgot them: they stay open and nothing comes back. Later ones work.

@@ -11,24 +11,24 @@ const maxRated = 100_000
 // rates counts what may come only so often.
 type rates struct {
 	mu     sync.Mutex
-	conns  map[string]window // guarded by mu; by address, a minute
-	pushes map[string]window // guarded by mu; by device token, a second
+	conns  map[string]stretch // guarded by mu; by address, a minute
+	pushes map[string]stretch // guarded by mu; by device token, a second
 }
 
-// window is a stretch of time with what came in it.
-type window struct {
+// stretch is a stretch of time with what came in it.
+type stretch struct {
 	from time.Time
 	n    int
 }
 
-// count adds one to the window of key and returns how many there are now.
-func count(m *map[string]window, key string, length time.Duration, now time.Time) int {
+// count adds one to the stretch of key and returns how many there are now.
+func count(m *map[string]stretch, key string, length time.Duration, now time.Time) int {
 	if *m == nil || len(*m) >= maxRated {
-		*m = make(map[string]window)
+		*m = make(map[string]stretch)
 	}
 	w := (*m)[key]
 	if w.n == 0 || now.Sub(w.from) >= length {
-		w = window{from: now}
+		w = stretch{from: now}
 	}
 	w.n++
 	(*m)[key] = w
