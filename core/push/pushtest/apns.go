@@ -179,7 +179,7 @@ func NewAPNs(cfg APNsConfig) *APNs {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	s.pki, s.err = newPKI()
+	s.pki, s.err = newPKI("api.push.apple.com", "api.sandbox.push.apple.com")
 	return s
 }
 

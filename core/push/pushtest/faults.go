@@ -23,6 +23,17 @@ type Fault struct {
 	Reset bool `json:"reset"`
 	// Drop takes the push and never answers.
 	Drop bool `json:"drop"`
+
+	// RetryAfter is the header of that name, in seconds; 0 sends none. FCM and
+	// WebPush.
+	RetryAfter int `json:"retry_after"`
+	// Delivered gives the push to the device, whatever the answer says. FCM and
+	// WebPush.
+	Delivered bool `json:"delivered"`
+	// Location redirects there, with Status, 0 being 307. WebPush.
+	Location string `json:"location"`
+	// OAuth is about requests for an access token, not about pushes. FCM.
+	OAuth bool `json:"oauth"`
 }
 
 // faults holds what is to go wrong.

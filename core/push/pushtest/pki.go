@@ -23,6 +23,7 @@ type pki struct {
 	ca     []byte // PEM
 	caCert *x509.Certificate
 	caKey  *ecdsa.PrivateKey
+	names  []string // of the server
 
 	mu   sync.Mutex
 	cert *tls.Certificate // guarded by mu
@@ -35,15 +36,16 @@ const (
 	validity = 90 * 24 * time.Hour
 )
 
-func newPKI() (*pki, error) {
+// newPKI makes a CA and a server certificate for this machine and for names.
+func newPKI(names ...string) (*pki, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("apns simulator: make CA key: %w", err)
+		return nil, fmt.Errorf("simulator: make CA key: %w", err)
 	}
 	now := time.Now()
 	tmpl := &x509.Certificate{
 		SerialNumber:          big.NewInt(now.UnixNano()),
-		Subject:               pkix.Name{CommonName: "Sallyport APNs simulator CA"},
+		Subject:               pkix.Name{CommonName: "Sallyport simulator CA"},
 		NotBefore:             now.Add(-backdate),
 		NotAfter:              now.Add(validity),
 		IsCA:                  true,
@@ -52,40 +54,40 @@ func newPKI() (*pki, error) {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
 	if err != nil {
-		return nil, fmt.Errorf("apns simulator: make CA: %w", err)
+		return nil, fmt.Errorf("simulator: make CA: %w", err)
 	}
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, fmt.Errorf("apns simulator: make CA: %w", err)
+		return nil, fmt.Errorf("simulator: make CA: %w", err)
 	}
 	p := &pki{
 		ca:     pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		caCert: cert, caKey: key,
+		caCert: cert, caKey: key, names: append([]string{"localhost"}, names...),
 	}
 	return p, p.issue()
 }
 
-// issue makes the server's certificate, for this machine and for Apple's
-// names, so that a client may also be sent here by DNS.
+// issue makes the server's certificate, for this machine and for the
+// provider's names, so that a client may also be sent here by DNS.
 func (p *pki) issue() error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return fmt.Errorf("apns simulator: make key: %w", err)
+		return fmt.Errorf("simulator: make key: %w", err)
 	}
 	now := time.Now()
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(now.UnixNano() + 1),
-		Subject:      pkix.Name{CommonName: "APNs simulator"},
+		Subject:      pkix.Name{CommonName: "push simulator"},
 		NotBefore:    now.Add(-backdate),
 		NotAfter:     now.Add(validity),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames:     []string{"localhost", "api.push.apple.com", "api.sandbox.push.apple.com"},
+		DNSNames:     p.names,
 		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, p.caCert, &key.PublicKey, p.caKey)
 	if err != nil {
-		return fmt.Errorf("apns simulator: make certificate: %w", err)
+		return fmt.Errorf("simulator: make certificate: %w", err)
 	}
 	p.mu.Lock()
 	p.cert = &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
