@@ -170,6 +170,9 @@ const (
 	// Refused: the provider refused this one push, or it was not worth sending.
 	// The token is kept: a wrong configuration looks the same.
 	Refused Outcome = "refused"
+	// Quiet: the user wants no call now. Nothing was sent; word of the call, a
+	// missed one, follows the rule for messages.
+	Quiet Outcome = "quiet"
 )
 
 // Result is what became of one push.

@@ -94,5 +94,9 @@ func (c Contact) Expires() (seconds int, ok bool) {
 	return int(n), true
 }
 
+// WakesItself reports the media feature tag +sip.pnsreg: the client registers in
+// time without being pushed (RFC 8599 §4.1.4).
+func (c Contact) WakesItself() bool { return c.Params.Has("+sip.pnsreg") }
+
 // Push reads the push parameters of the contact's URI.
 func (c Contact) Push() PushParams { return ParsePush(c.URI.Params) }

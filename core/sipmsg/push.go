@@ -1,6 +1,8 @@
 package sipmsg
 
 import (
+	"crypto/ecdh"
+	"encoding/base64"
 	"log/slog"
 	"strings"
 )
@@ -40,6 +42,9 @@ type PushParams struct {
 	// authentication secret for what only it shall read (RFC 8291), in base64url
 	// without padding. Auth is secret.
 	Key, Auth string
+	// BadKey is set where pn-key or pn-auth was given and is not what it must be,
+	// so that neither counts.
+	BadKey bool
 	// Query is set for pn-provider without pn-prid: the client asks what is
 	// supported (RFC 8599 §4.1.2) and wants no push.
 	Query bool
@@ -74,6 +79,7 @@ func ParsePush(params Params) PushParams {
 	}
 	var p PushParams
 	p.setProvider(unescapePush(provider))
+	p.Key, p.Auth, p.BadKey = pushKeys(params)
 	p.Param = bounded(pushValue(params, "pn-param"), maxPushParam)
 	prid := pushValue(params, "pn-prid")
 	switch {
@@ -84,7 +90,38 @@ func ParsePush(params Params) PushParams {
 	case len(prid) <= maxTokenValue:
 		p.Tokens = []PushToken{{Kind: kindAlert, App: p.Param, Value: prid}}
 	}
+	if class := lower(pushValue(params, "pn-class")); class == "split" || class == "single" {
+		p.Class = class
+	}
 	return p
+}
+
+// pushKeys reads pn-key and pn-auth, which count together or not at all: what
+// only one of them came for could not be sealed.
+func pushKeys(params Params) (key, auth string, bad bool) {
+	key, auth = pushValue(params, "pn-key"), pushValue(params, "pn-auth")
+	if !isPoint(key) || !isSecret(auth) {
+		return "", "", key+auth != ""
+	}
+	return key, auth, false
+}
+
+// isPoint says whether s is a point on P-256, uncompressed, in base64url
+// without padding (RFC 8291 §3.1).
+func isPoint(s string) bool {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(bounded(s, 87))
+	if err != nil {
+		return false
+	}
+	_, err = ecdh.P256().NewPublicKey(raw)
+	return err == nil && raw[0] == 4
+}
+
+// isSecret says whether s are 16 octets in base64url without padding (RFC 8291
+// §3.2).
+func isSecret(s string) bool {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(bounded(s, 22))
+	return err == nil && len(raw) == 16
 }
 
 func (p *PushParams) setProvider(s string) {

@@ -189,6 +189,15 @@ func (u URI) WithoutPush() URI {
 	return u
 }
 
+// WithoutTokens is WithoutPush, but pn-purr stays: it is meant for the far end
+// of a dialog, and names nobody to whom it was not given (RFC 8599 §6).
+func (u URI) WithoutTokens() URI {
+	u.Params = u.Params.filter(func(name string) bool {
+		return !isPushParam(name) || strings.EqualFold(name, "pn-purr")
+	})
+	return u
+}
+
 func isPushParam(name string) bool {
 	return len(name) > 3 && strings.EqualFold(name[:3], "pn-") || strings.EqualFold(name, "app-id")
 }

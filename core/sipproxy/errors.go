@@ -20,7 +20,7 @@ func statusOf(err error) int {
 		return 503
 	case errors.Is(err, wake.ErrWindow), errors.Is(err, wake.ErrNoRoute), errors.Is(err, wake.ErrDeadToken),
 		errors.Is(err, wake.ErrProviderDown), errors.Is(err, wake.ErrRate), errors.Is(err, wake.ErrRefused),
-		errors.Is(err, wake.ErrGone):
+		errors.Is(err, wake.ErrGone), errors.Is(err, wake.ErrQuiet):
 		return 480
 	default:
 		return 500

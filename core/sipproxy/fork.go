@@ -1,10 +1,10 @@
 package sipproxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/emiago/sipgo/sip"
@@ -34,28 +34,6 @@ type target interface {
 	drop() // instead of run, when the request needs no branches any more
 }
 
-// over says why branches are ended. Its text is that of a Reason header.
-type over struct {
-	reason    string // value of the Reason header, "" for none
-	elsewhere bool   // somebody answered
-}
-
-func (o *over) Error() string { return "call over: " + o.reason }
-
-// Reasons of RFC 3326 for branches that lost.
-const (
-	reasonElsewhere = `SIP;cause=200;text="Call completed elsewhere"`
-	reasonBusy      = `SIP;cause=600;text="Busy Everywhere"`
-)
-
-// overOf returns why ctx ended. A proxy that stops cancels without a reason.
-func overOf(ctx context.Context) *over {
-	if o, ok := errors.AsType[*over](context.Cause(ctx)); ok {
-		return o
-	}
-	return &over{}
-}
-
 // endStatus is the answer for a branch that was ended while it held the call:
 // 487 when the call was over, 503 when the proxy stops.
 func endStatus(ctx context.Context) int {
@@ -80,6 +58,27 @@ type fork struct {
 	won       bool
 	cancelled bool
 	alerted   bool // an 18x has gone to the caller
+	ended     *over
+	ends      []func(*over) // to be called once all branches are over
+}
+
+// atEnd has fn called, with how the call ended, once all branches are over. It
+// is for a branch that has not been reported yet.
+func (f *fork) atEnd(fn func(*over)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ends = append(f.ends, fn)
+}
+
+// conclude notes how the call ends, and ends every branch. The first word
+// counts, but for an answer, which nothing takes back.
+func (f *fork) conclude(o *over) {
+	f.mu.Lock()
+	if f.ended == nil || o.elsewhere {
+		f.ended = o
+	}
+	f.mu.Unlock()
+	f.end(o)
 }
 
 // start runs the targets and answers st when they are over. It does not block.
@@ -107,25 +106,7 @@ func (f *fork) cancel(reason string) {
 	f.mu.Lock()
 	f.cancelled = true
 	f.mu.Unlock()
-	f.end(&over{reason: reason, elsewhere: answeredElsewhere(reason)})
-}
-
-// answeredElsewhere reads Reason values (RFC 3326) for one that is
-// SIP;cause=200.
-func answeredElsewhere(reasons string) bool {
-	for value := range strings.SplitSeq(reasons, ",") {
-		protocol, params, _ := strings.Cut(value, ";")
-		if !strings.EqualFold(strings.TrimSpace(protocol), "SIP") {
-			continue
-		}
-		for param := range strings.SplitSeq(params, ";") {
-			k, v, _ := strings.Cut(param, "=")
-			if strings.EqualFold(strings.TrimSpace(k), "cause") && strings.TrimSpace(v) == "200" {
-				return true
-			}
-		}
-	}
-	return false
+	f.conclude(overBy(reason))
 }
 
 // provisional passes a 1xx on, while there is no final answer.
@@ -152,12 +133,12 @@ func (f *fork) success(res *sip.Response) {
 		f.p.talks.begin(headerValue(res, "Call-ID"), f.st.caller)
 	}
 	f.st.respond(f.st.back(res, f.drop...))
-	f.end(&over{reason: reasonElsewhere, elsewhere: true})
+	f.conclude(overBy(reasonElsewhere))
 }
 
 func (f *fork) done(o outcome) {
 	if o.code() >= 600 {
-		f.end(&over{reason: reasonBusy})
+		f.conclude(overBy(reasonBusy))
 	}
 	f.mu.Lock()
 	f.pending--
@@ -165,12 +146,18 @@ func (f *fork) done(o outcome) {
 		f.failed = append(f.failed, o)
 	}
 	last := f.pending == 0
-	won, cancelled, failed := f.won, f.cancelled, f.failed
+	won, cancelled, failed, ends := f.won, f.cancelled, f.failed, f.ends
+	ended := f.ended
 	f.mu.Unlock()
 	if !last {
 		return
 	}
 	f.end(&over{})
+	defer func() {
+		for _, fn := range ends {
+			fn(cmp.Or(ended, &over{}))
+		}
+	}()
 	if won {
 		return
 	}

@@ -60,7 +60,8 @@ func (l *leg) haunt(o *over) {
 	shown := ringsByPush(dev)
 	switch {
 	case o.elsewhere:
-		l.p.tell(dev, note("answered_elsewhere", l.call), nil)
+		l.leave(wake.EventAnsweredElsewhere)
+	case o.declined: // nobody missed it
 	case !shown:
 		l.miss()
 	}
@@ -76,7 +77,7 @@ func (l *leg) haunt(o *over) {
 	to, _ := l.await(ctx, time.Until(l.deadline), old)
 	if to == nil {
 		told := l.last != nil && l.last.look().heard // it was there after all
-		if l.p.ctx.Err() == nil && !o.elsewhere && !told {
+		if l.p.ctx.Err() == nil && !o.elsewhere && !o.declined && !told {
 			l.miss()
 		}
 		return
@@ -175,11 +176,4 @@ func (g *ghosts) remove(device string, one *ghost) {
 		return
 	}
 	g.of[device] = list
-}
-
-func note(event string, c wake.Call) wake.Note {
-	return wake.Note{
-		Event: event, CallID: c.CallID, FromURI: c.FromURI, FromName: c.FromName,
-		Number: c.Number, To: c.To, Sent: time.Now(),
-	}
 }

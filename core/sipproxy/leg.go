@@ -2,6 +2,7 @@ package sipproxy
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -44,6 +45,7 @@ type leg struct {
 	last     *branch       // the newest INVITE that was sent
 	before   bool          // one before it was heard by the phone
 	retried  bool          // after a 482
+	hushed   bool          // the user wants no calls now
 	unpush   func()        // stops the announcement, if it has not left
 	settled  chan struct{} // closed when it is known whether it left
 
@@ -124,7 +126,7 @@ func (l *leg) run(ctx context.Context, f *fork) outcome {
 		l.before = l.before || l.last != nil && l.last.look().heard
 		to = next
 	}
-	l.finish(ctx, o)
+	l.finish(ctx, f, o)
 	return o
 }
 
@@ -202,6 +204,7 @@ func (l *leg) hold(ctx context.Context, f *fork, d wake.Device) (*peer, outcome)
 		case ctx.Err() != nil:
 			return nil, outcome{status: endStatus(ctx)}
 		}
+		l.hushed = errors.Is(err, wake.ErrQuiet)
 		l.p.log.Info("call not delivered", "device", l.id, "call_id", l.call.CallID, "err", err)
 		return nil, outcome{status: statusOf(err)}
 	}
@@ -312,56 +315,4 @@ func (l *leg) deliver(ctx context.Context, f *fork, to *peer) (*peer, outcome) {
 	l.step(trace.StepInviteOut, to.via)
 	w := &watchBranch{l: l, b: b, to: to}
 	return w.run(ctx)
-}
-
-// finish says what the end of the leg means for those who wait elsewhere: the
-// trace, the missed-call push, and the device that is still on its way.
-func (l *leg) finish(ctx context.Context, o outcome) {
-	if l.dialog {
-		return
-	}
-	failed := l.lastStep()
-	switch {
-	case ctx.Err() != nil && o.code() == 487:
-		l.cancelled(overOf(ctx))
-	case o.res == nil && o.status == 480 && l.isPushed():
-		l.miss()
-	}
-	l.settlePush(o)
-	l.traceEnd(o, failed)
-}
-
-// settlePush takes back an announcement that still waits for its turn behind a
-// crowd: there is no call behind it any more (B17), or soon will be none.
-func (l *leg) settlePush(o outcome) {
-	switch {
-	case l.unpush == nil:
-	case o.code() == 0: // answered: a push that leaves at once does no harm
-		time.AfterFunc(unansweredAfter, l.unpush)
-	default:
-		l.unpush()
-	}
-}
-
-// miss leaves a missed call on the Message channel (B16).
-func (l *leg) miss() {
-	if dev, known := l.p.loc.Device(l.id); known && l.p.cfg.PushEnabled {
-		l.p.tell(dev, note("missed", l.call), l.step)
-	}
-}
-
-func (l *leg) traceEnd(o outcome, failed string) {
-	if l.trace == nil {
-		return
-	}
-	switch c := o.code(); {
-	case c == 0:
-		l.trace.End("answered", "")
-	case c == 487:
-		l.trace.End("cancelled", "")
-	case o.res != nil:
-		l.trace.End("refused", "")
-	default:
-		l.trace.End("not delivered", failed)
-	}
 }

@@ -247,9 +247,9 @@ func (w *Waker) push(d Device, r *run) push.Result {
 	r.settled, r.accepted = true, res.Outcome == push.Accepted
 	close(r.done)
 	if !r.accepted {
-		// Taken back, it does not count; failed, it does, but the same call may
-		// be announced again.
-		w.recent.failed(d.ID, r, r.stopped && !r.mayHaveLeft())
+		// Taken back, or never sent, it does not count; failed, it does, but the
+		// same call may be announced again.
+		w.recent.failed(d.ID, r, r.stopped && !r.mayHaveLeft() || res.Outcome == push.Quiet)
 	}
 	if a := w.attempts[d.ID]; a != nil && a.run == r {
 		a.run = nil
@@ -296,6 +296,8 @@ func failure(res push.Result) error {
 		kind = ErrNoRoute
 	case push.DeadToken:
 		kind = ErrDeadToken
+	case push.Quiet:
+		kind = ErrQuiet
 	case push.ProviderDown, push.Refused, push.Accepted:
 	}
 	if res.Reason == "" {

@@ -45,6 +45,7 @@ var outcomes = []struct {
 	{ErrNoRoute, "no_route"},
 	{ErrDeadToken, "dead_token"},
 	{ErrProviderDown, "provider_down"},
+	{ErrQuiet, "quiet"},
 	{ErrRate, "rate"},
 	{ErrRefused, "refused"},
 	{ErrGone, "gone"},

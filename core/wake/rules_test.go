@@ -70,6 +70,16 @@ func TestB28_AFailingPushCounts(t *testing.T) {
 	})
 }
 
+// Quiet hours: nothing was sent, so nothing counts.
+func TestB28_ACallInQuietHoursDoesNotCount(t *testing.T) {
+	test(t, func(t *testing.T, p *provider, w *wake.Waker) {
+		p.answers(push.Result{Outcome: push.Quiet, Reason: "quiet hours until 07:00"})
+		for i := range 20 {
+			ring(w, bob(), fmt.Sprintf("call%d", i)).ends(t, "", wake.ErrQuiet, false)
+		}
+	})
+}
+
 func TestB30_AwaitWaitsForARegistrationAndPushesNothing(t *testing.T) {
 	test(t, func(t *testing.T, p *provider, w *wake.Waker) {
 		start := time.Now()

@@ -25,9 +25,13 @@ type (
 	Result = push.Result
 )
 
-// EventRegister is the event of a note that asks a device to register, and shows
-// nothing.
-const EventRegister = push.EventRegister
+// Events of a [Note]: a call that nobody answered, one that was answered on
+// another device, and the wish that the device register, which shows nothing.
+const (
+	EventMissed            = push.EventMissed
+	EventAnsweredElsewhere = push.EventAnsweredElsewhere
+	EventRegister          = push.EventRegister
+)
 
 // Why a wait ended without a registration.
 var (
@@ -40,6 +44,8 @@ var (
 	// ErrProviderDown: the provider, the way to it or our credentials are out
 	// of order, or it refused the push.
 	ErrProviderDown = errors.New("push provider did not take the push")
+	// ErrQuiet: the device's user wants no calls now.
+	ErrQuiet = errors.New("quiet hours")
 	// ErrRate: the device got its pushes of this minute already (B28), or more
 	// requests wait for it than are worth holding.
 	ErrRate = errors.New("too many pushes to the device")
