@@ -60,6 +60,9 @@ func (s *Server) build(ctx context.Context) ([]room, error) {
 		return nil, err
 	}
 	s.pushes = push.New(s.pushConfig(), apps, s.log, s.deps.Registry)
+	if err := s.pushes.LoadDND(ctx); err != nil {
+		return nil, err
+	}
 	s.waker = wake.New(wake.Config{Window: s.cfg.Wake.Window.Duration, Flow: s.flowOf}, s.pushes, s.tokenDead, s.log, s.deps.Registry)
 	if err := s.buildSIP(ctx, bundle); err != nil {
 		return nil, err

@@ -1,6 +1,12 @@
 package core
 
-import "sallyport/tunnel/unit"
+import (
+	"slices"
+	"time"
+
+	"sallyport/core/push"
+	"sallyport/tunnel/unit"
+)
 
 // PushConfig holds the apps whose devices can be woken, and how.
 type PushConfig struct {
@@ -58,4 +64,33 @@ type QuietConfig struct {
 	Messages string   `toml:"messages"` // hold, passive or push
 	Calls    string   `toml:"calls"`    // ring or missed
 	VIP      []string `toml:"vip"`      // AORs and @domains that come through
+}
+
+// rules are the quiet hours of a valid config.
+func (c *PushConfig) rules() []push.QuietRule {
+	var rules []push.QuietRule
+	for _, q := range c.Quiet {
+		zone, err := time.LoadLocation(q.Timezone)
+		if err != nil {
+			zone = time.UTC // refused by Validate
+		}
+		r := push.QuietRule{
+			AOR: q.AOR, From: timeOfDay(q.From), To: timeOfDay(q.To), Zone: zone,
+			Notes: push.Manner(q.Messages), Ring: q.Calls == "ring", VIP: q.VIP,
+		}
+		for _, d := range q.Days {
+			r.Days = append(r.Days, time.Weekday((slices.Index(weekdays, d)+1)%7)) // weekdays begins on Monday
+		}
+		rules = append(rules, r)
+	}
+	return rules
+}
+
+// timeOfDay reads "22:00"; "" is midnight.
+func timeOfDay(s string) time.Duration {
+	t, err := time.Parse("15:04", s)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute
 }

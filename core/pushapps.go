@@ -46,7 +46,7 @@ func (s *Server) apnsApp(a AppConfig) (push.App, error) {
 func (s *Server) pushConfig() push.Config {
 	return push.Config{
 		Enabled: s.cfg.Push.Enabled, Keep: s.cfg.Push.Keep.Duration, PerMinute: s.cfg.Push.PerMinute,
-		Targets: s.target,
+		Targets: s.target, Quiet: s.cfg.Push.rules(), DND: s.store.DND(),
 	}
 }
 

@@ -42,6 +42,7 @@ type Store struct {
 	js       jetstream.JetStream
 	devices  *Bucket
 	traces   *Bucket
+	dnd      *Bucket
 	keys     jetstream.KeyValue
 }
 
@@ -84,6 +85,9 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	if s.traces, err = s.bucket(ctx, "sallyport_traces", traceKeep, false); err != nil {
+		return err
+	}
+	if s.dnd, err = s.bucket(ctx, "sallyport_dnd", 0, true); err != nil {
 		return err
 	}
 	keys, err := s.bucket(ctx, "sallyport_keys", 0, true)
@@ -154,6 +158,10 @@ func (s *Store) Devices() *Bucket { return s.devices }
 // Traces is the bucket of call traces. Its Put does not wait, and what it holds
 // ends by itself after 30 days.
 func (s *Store) Traces() *Bucket { return s.traces }
+
+// DND is the bucket of who is not to be disturbed. Its Put waits as that of
+// Devices does.
+func (s *Store) DND() *Bucket { return s.dnd }
 
 // Ready reports whether the store can be written to, as far as the connection
 // tells.

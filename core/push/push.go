@@ -190,6 +190,10 @@ type Result struct {
 	// Suspect: the answer speaks against the token, but a wrong configuration
 	// looks the same. Such a token is kept, and pushed to seldom.
 	Suspect bool
+	// Held: quiet hours or do-not-disturb keep the push back; Outcome is Refused,
+	// and nothing was sent. A call does not ring; a note waits, and Retry says
+	// when to ask again, unless do-not-disturb is switched before.
+	Held bool
 	// DeadSince is when the provider last saw the token dead, at a resolution of
 	// one second; zero when it did not say.
 	DeadSince time.Time

@@ -29,6 +29,10 @@ type Config struct {
 	// PerMinute is how many pushes on the Message channel a device may get; 0 is
 	// 20.
 	PerMinute int
+	// Quiet are the quiet hours; of several rules the first that fits counts.
+	Quiet []QuietRule
+	// DND keeps who is not to be disturbed; nil forgets it with the process.
+	DND DNDStore
 	// Targets returns a device as it stands now; nil knows none.
 	Targets func(device string) (Target, bool)
 	// Feedback is told what a provider answered, before anybody else hears of it:
@@ -50,6 +54,7 @@ type Service struct {
 	log     *slog.Logger
 	metrics *metrics
 	notes   chan posted
+	quiet   *quiet
 
 	unfit once // has its own lock
 
@@ -85,6 +90,7 @@ func New(cfg Config, apps []App, log *slog.Logger, reg prometheus.Registerer) *S
 		log:     log.With("room", "push"),
 		metrics: newMetrics(reg),
 		notes:   make(chan posted, cfg.Queue),
+		quiet:   &quiet{rules: cfg.Quiet, store: cfg.DND},
 	}
 }
 
@@ -107,6 +113,9 @@ func (s *Service) Run(ctx context.Context) error {
 	for range s.cfg.Workers {
 		wg.Go(func() { s.work(ctx) })
 	}
+	wg.Go(func() {
+		s.quiet.run(ctx, func(err error) { s.log.Warn("do not disturb: changes of others are not heard", "err", err) })
+	})
 	wg.Wait()
 	s.close()
 	return errors.Join(errs...)
@@ -185,6 +194,9 @@ func (s *Service) Call(ctx context.Context, t Target, c Call) Result {
 	if r.app == nil {
 		return s.count(Result{Outcome: NoRoute, Channel: VoIP, Reason: reason}, now)
 	}
+	if q := s.QuietCall(t, c); q.Hold {
+		return s.count(Result{Outcome: Refused, Held: true, Channel: VoIP, Reason: q.Reason}, now)
+	}
 	last, until := now.Add(CallTimeout), time.Time{}
 	if !c.RingUntil.IsZero() {
 		until = now.Add(c.RingUntil.Sub(now) / 4 * 3)
@@ -201,8 +213,29 @@ func (s *Service) Call(ctx context.Context, t Target, c Call) Result {
 }
 
 // Note sends a note to a device and returns the final outcome. It may take
-// half a minute; see [Service.Post].
+// half a minute; see [Service.Post]. In quiet hours it is not sent: the result
+// is Refused and Held, and Retry says when to ask again.
 func (s *Service) Note(ctx context.Context, t Target, n Note) Result {
+	q := s.QuietNote(t, n)
+	if q.Hold {
+		r := Result{Outcome: Refused, Held: true, Channel: Message, Reason: q.Reason, Retry: time.Until(q.Until)}
+		if q.Until.IsZero() {
+			r.Retry = endless
+		}
+		return s.count(r, time.Now())
+	}
+	return s.note(ctx, t, n, q.Passive)
+}
+
+// endless is when to ask again about a rule that has no end.
+const endless = time.Hour
+
+// Test is Note for an operator's trial: quiet hours do not hold it.
+func (s *Service) Test(ctx context.Context, t Target, n Note) Result {
+	return s.note(ctx, t, n, s.QuietNote(t, n).Passive)
+}
+
+func (s *Service) note(ctx context.Context, t Target, n Note, passive bool) Result {
 	now := time.Now()
 	r, reason := s.find(t, needNote)
 	if r.app == nil {
@@ -217,6 +250,7 @@ func (s *Service) Note(ctx context.Context, t Target, n Note) Result {
 		ID:         pushID(n.Event+n.Sent.UTC().Format(time.RFC3339Nano), n.CallID, r.token),
 		CollapseID: collapseID(n),
 		Priority:   10,
+		Passive:    passive,
 	}
 	if r.channel != VoIP {
 		out.Expiration = now.Add(s.cfg.Keep)

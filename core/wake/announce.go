@@ -30,11 +30,12 @@ func (w *Waker) Announce(d Device, c push.Call, obs Observer, done func(push.Res
 		done = func(push.Result) {}
 	}
 	can := w.p != nil && w.p.CanCall(d.target())
+	quiet := w.quiet(d, c)
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	refuse := func(o push.Outcome, reason string) func() {
-		r := push.Result{Outcome: o, Channel: push.VoIP, Reason: reason}
+		r := push.Result{Outcome: o, Channel: push.VoIP, Reason: reason, Held: quiet != ""}
 		if w.closed {
 			go done(r)
 			return func() {}
@@ -52,6 +53,8 @@ func (w *Waker) Announce(d Device, c push.Call, obs Observer, done func(push.Res
 		return refuse(push.ProviderDown, ErrStopped.Error())
 	case !can:
 		return refuse(push.NoRoute, ErrNoRoute.Error())
+	case quiet != "":
+		return refuse(push.Refused, quiet)
 	case w.announcing >= maxAnnouncing:
 		return refuse(push.ProviderDown, "too many pushes under way")
 	case w.recent.announced(d.ID, c.CallID, w.cfg.Window) != nil:

@@ -47,6 +47,7 @@ var outcomes = []struct {
 	{ErrProviderDown, "provider_down"},
 	{ErrQuiet, "quiet"},
 	{ErrRate, "rate"},
+	{ErrQuiet, "quiet"},
 	{ErrRefused, "refused"},
 	{ErrGone, "gone"},
 	{ErrStopped, "stopped"},

@@ -267,6 +267,7 @@ sallyport_wake_total{outcome="dead_token"} 1
 sallyport_wake_total{outcome="gone"} 0
 sallyport_wake_total{outcome="no_route"} 0
 sallyport_wake_total{outcome="provider_down"} 0
+sallyport_wake_total{outcome="quiet"} 0
 sallyport_wake_total{outcome="rate"} 0
 sallyport_wake_total{outcome="refused"} 0
 sallyport_wake_total{outcome="registered"} 1

@@ -7,6 +7,7 @@ package wake
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -49,6 +50,9 @@ var (
 	// ErrRate: the device got its pushes of this minute already (B28), or more
 	// requests wait for it than are worth holding.
 	ErrRate = errors.New("too many pushes to the device")
+	// ErrQuiet: quiet hours or do-not-disturb. Nothing was pushed, and the call
+	// is a missed one at once.
+	ErrQuiet = errors.New("not to be disturbed")
 	// ErrRefused: the device's REGISTER was refused for good (RFC 8599 §5.6.2).
 	ErrRefused = errors.New("registration of the device was refused")
 	// ErrGone: the device unregistered.
@@ -208,6 +212,15 @@ func (w *Waker) Call(ctx context.Context, d Device, c push.Call, obs Observer) (
 	}
 	if c.RingUntil.IsZero() {
 		c.RingUntil = now.Add(w.cfg.Window)
+	}
+	if reason := w.quiet(d, c); reason != "" {
+		if flow := w.cfg.Flow(d.ID); flow == "" || flow == d.Flow {
+			if obs != nil {
+				obs(StepPushRefused, reason)
+			}
+			w.metrics.count(ErrQuiet)
+			return Outcome{}, fmt.Errorf("%w: %s", ErrQuiet, reason)
+		}
 	}
 	v := &waiter{device: d.ID, known: d.Flow, call: &c, observed: obs != nil, signal: make(chan struct{}, 1)}
 	out, err := w.wait(ctx, d, v, w.cfg.Window, obs)
