@@ -170,8 +170,10 @@ const (
 	// Refused: the provider refused this one push, or it was not worth sending.
 	// The token is kept: a wrong configuration looks the same.
 	Refused Outcome = "refused"
-	// Quiet: the user wants no call now. Nothing was sent; word of the call, a
-	// missed one, follows the rule for messages.
+	// Quiet: quiet hours or do-not-disturb keep the push back, and nothing was
+	// sent. A call does not ring, and word of it is a note like any other; a note
+	// waits, and Result.Retry says when to ask again, unless do-not-disturb is
+	// switched before.
 	Quiet Outcome = "quiet"
 )
 
@@ -190,10 +192,6 @@ type Result struct {
 	// Suspect: the answer speaks against the token, but a wrong configuration
 	// looks the same. Such a token is kept, and pushed to seldom.
 	Suspect bool
-	// Held: quiet hours or do-not-disturb keep the push back; Outcome is Refused,
-	// and nothing was sent. A call does not ring; a note waits, and Retry says
-	// when to ask again, unless do-not-disturb is switched before.
-	Held bool
 	// DeadSince is when the provider last saw the token dead, at a resolution of
 	// one second; zero when it did not say.
 	DeadSince time.Time

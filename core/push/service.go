@@ -195,7 +195,7 @@ func (s *Service) Call(ctx context.Context, t Target, c Call) Result {
 		return s.count(Result{Outcome: NoRoute, Channel: VoIP, Reason: reason}, now)
 	}
 	if q := s.QuietCall(t, c); q.Hold {
-		return s.count(Result{Outcome: Refused, Held: true, Channel: VoIP, Reason: q.Reason}, now)
+		return s.count(Result{Outcome: Quiet, Channel: VoIP, Reason: q.Reason}, now)
 	}
 	last, until := now.Add(CallTimeout), time.Time{}
 	if !c.RingUntil.IsZero() {
@@ -213,12 +213,12 @@ func (s *Service) Call(ctx context.Context, t Target, c Call) Result {
 }
 
 // Note sends a note to a device and returns the final outcome. It may take
-// half a minute; see [Service.Post]. In quiet hours it is not sent: the result
-// is Refused and Held, and Retry says when to ask again.
+// half a minute; see [Service.Post]. In quiet hours it is not sent: the outcome
+// is Quiet, and Retry says when to ask again.
 func (s *Service) Note(ctx context.Context, t Target, n Note) Result {
 	q := s.QuietNote(t, n)
 	if q.Hold {
-		r := Result{Outcome: Refused, Held: true, Channel: Message, Reason: q.Reason, Retry: time.Until(q.Until)}
+		r := Result{Outcome: Quiet, Channel: Message, Reason: q.Reason, Retry: time.Until(q.Until)}
 		if q.Until.IsZero() {
 			r.Retry = endless
 		}

@@ -35,7 +35,7 @@ func (w *Waker) Announce(d Device, c push.Call, obs Observer, done func(push.Res
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	refuse := func(o push.Outcome, reason string) func() {
-		r := push.Result{Outcome: o, Channel: push.VoIP, Reason: reason, Held: quiet != ""}
+		r := push.Result{Outcome: o, Channel: push.VoIP, Reason: reason}
 		if w.closed {
 			go done(r)
 			return func() {}
@@ -54,7 +54,7 @@ func (w *Waker) Announce(d Device, c push.Call, obs Observer, done func(push.Res
 	case !can:
 		return refuse(push.NoRoute, ErrNoRoute.Error())
 	case quiet != "":
-		return refuse(push.Refused, quiet)
+		return refuse(push.Quiet, quiet)
 	case w.announcing >= maxAnnouncing:
 		return refuse(push.ProviderDown, "too many pushes under way")
 	case w.recent.announced(d.ID, c.CallID, w.cfg.Window) != nil:

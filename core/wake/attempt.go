@@ -291,9 +291,6 @@ func (w *Waker) settle(d Device, a *attempt, r *run, res push.Result) {
 // failure is the error for a push that was not accepted.
 func failure(res push.Result) error {
 	kind := ErrProviderDown
-	if res.Held {
-		kind = ErrQuiet
-	}
 	switch res.Outcome {
 	case push.NoRoute:
 		kind = ErrNoRoute

@@ -45,7 +45,6 @@ var outcomes = []struct {
 	{ErrNoRoute, "no_route"},
 	{ErrDeadToken, "dead_token"},
 	{ErrProviderDown, "provider_down"},
-	{ErrQuiet, "quiet"},
 	{ErrRate, "rate"},
 	{ErrQuiet, "quiet"},
 	{ErrRefused, "refused"},

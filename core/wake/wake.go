@@ -45,14 +45,12 @@ var (
 	// ErrProviderDown: the provider, the way to it or our credentials are out
 	// of order, or it refused the push.
 	ErrProviderDown = errors.New("push provider did not take the push")
-	// ErrQuiet: the device's user wants no calls now.
-	ErrQuiet = errors.New("quiet hours")
-	// ErrRate: the device got its pushes of this minute already (B28), or more
-	// requests wait for it than are worth holding.
-	ErrRate = errors.New("too many pushes to the device")
 	// ErrQuiet: quiet hours or do-not-disturb. Nothing was pushed, and the call
 	// is a missed one at once.
 	ErrQuiet = errors.New("not to be disturbed")
+	// ErrRate: the device got its pushes of this minute already (B28), or more
+	// requests wait for it than are worth holding.
+	ErrRate = errors.New("too many pushes to the device")
 	// ErrRefused: the device's REGISTER was refused for good (RFC 8599 §5.6.2).
 	ErrRefused = errors.New("registration of the device was refused")
 	// ErrGone: the device unregistered.
