@@ -52,6 +52,8 @@ type Config struct {
 	Users []string
 	// PBX adds a domain with a PBX behind it.
 	PBX bool
+	// FCM adds Google's push service, and the app at it.
+	FCM bool
 	// Core and Edge change the configs before use; nil changes nothing.
 	Core func(*core.Config)
 	Edge func(*edge.Config)
@@ -66,7 +68,8 @@ func Password(user string) string { return "secret-" + user }
 // Town is a company with a DMZ, as small as it gets.
 type Town struct {
 	APNs *pushtest.APNs
-	PBX  *phone.PBX // nil without one
+	FCM  *pushtest.FCM // nil without one, and before Start
+	PBX  *phone.PBX    // nil without one
 
 	// SIPS and HTTPS are the public addresses, Admin is that of the core's API.
 	SIPS, HTTPS, Admin string
@@ -217,6 +220,11 @@ func (t *Town) configure() error {
 // Start starts everything and returns when a client can register.
 func (t *Town) Start(ctx context.Context) error {
 	t.run("apns", func(ctx context.Context) error { return t.APNs.Serve(ctx, t.apnsAt) })
+	if t.cfg.FCM {
+		if err := t.startFCM(ctx); err != nil {
+			return err
+		}
+	}
 	if t.PBX != nil {
 		t.run("pbx", func(ctx context.Context) error { return t.PBX.Serve(ctx, t.pbxAt) })
 	}
@@ -338,7 +346,7 @@ func (t *Town) Stop(name string) {
 // Close ends everything, the inside first.
 func (t *Town) Close() {
 	t.release()
-	for _, name := range []string{"core", "edge", "pbx", "apns"} {
+	for _, name := range []string{"core", "edge", "pbx", "apns", "fcm"} {
 		t.Stop(name)
 	}
 	t.parts.Wait()

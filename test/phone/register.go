@@ -32,6 +32,18 @@ func Linphone(app, voip, remote string, sandbox bool) Push {
 	return Push{fmt.Sprintf(";pn-provider=%s;pn-param=%s.voip&remote;pn-prid=%s:voip&%s:remote", provider, app, voip, remote)}
 }
 
+// WebPush is the subscription of a browser, or of an app by UnifiedPush (RFC 8599
+// §9.3): an endpoint, and the key and the secret for what it is sent, "" for
+// none.
+func WebPush(endpoint, key, auth string) Push {
+	p := Push{";pn-provider=webpush;pn-prid=" + strings.NewReplacer(
+		"%", "%25", ";", "%3B", "?", "%3F", ":", "%3A", "@", "%40", "=", "%3D", "&", "%26").Replace(endpoint)}
+	if key != "" {
+		p.params += ";pn-key=" + key + ";pn-auth=" + auth
+	}
+	return p
+}
+
 // Escaped is the same with & and : as %26 and %3A, as some clients send them.
 func (p Push) Escaped() Push {
 	return Push{strings.NewReplacer("&", "%26", ":", "%3A").Replace(p.params)}
