@@ -41,6 +41,18 @@ func (b *Breaker) Refuse(now time.Time) string {
 	return ""
 }
 
+// Open returns the reason for which the breaker is open, or "" where it is shut
+// or a push tries. Unlike [Breaker.Refuse] it lets no push try: it is for those
+// who were let through and have waited since.
+func (b *Breaker) Open() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.open || b.probe {
+		return ""
+	}
+	return b.reason
+}
+
 // Trip opens the breaker for reason.
 func (b *Breaker) Trip(reason string, now time.Time) {
 	b.mu.Lock()

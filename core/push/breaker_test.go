@@ -19,7 +19,13 @@ func TestBreakerProbesLessAndLessOften(t *testing.T) {
 		var probes []time.Duration
 		for start := time.Now(); time.Since(start) < 30*time.Minute; time.Sleep(time.Second) {
 			if b.Refuse(time.Now()) != "" {
+				if b.Open() != "why" {
+					t.Fatal("open, and does not say so")
+				}
 				continue
+			}
+			if b.Open() != "" {
+				t.Fatal("who tries is told that it may not")
 			}
 			probes = append(probes, time.Since(start))
 			if b.Refuse(time.Now()) == "" {
