@@ -127,6 +127,7 @@ func late(err error) bool {
 // remedies are what an operator does about an answer, by its code, its detail,
 // its kind or its status.
 var remedies = map[string]string{
+	"INVALID_ARGUMENT":       "FCM takes the token, but not this payload: please report it as a defect",
 	"THIRD_PARTY_AUTH_ERROR": "give Firebase a valid APNs or web push key, or let those apps register with apns or webpush",
 	"SERVICE_DISABLED":       "enable the Firebase Cloud Messaging API of the project in the Google Cloud console",
 	"ACCESS_TOKEN_EXPIRED":   "is this machine's clock right?",
