@@ -44,6 +44,7 @@ type Store struct {
 	traces   *Bucket
 	dnd      *Bucket
 	keys     jetstream.KeyValue
+	outbox   *Outbox
 }
 
 // Open starts the embedded server, or connects to the cluster, and makes the
@@ -95,7 +96,8 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	s.keys = keys.kv
-	return nil
+	s.outbox, err = s.newOutbox(ctx)
+	return err
 }
 
 func (s *Store) connect() error {
@@ -162,6 +164,9 @@ func (s *Store) Traces() *Bucket { return s.traces }
 // DND is the bucket of who is not to be disturbed. Its Put waits as that of
 // Devices does.
 func (s *Store) DND() *Bucket { return s.dnd }
+
+// Outbox is the queue of pushes that wait.
+func (s *Store) Outbox() *Outbox { return s.outbox }
 
 // Ready reports whether the store can be written to, as far as the connection
 // tells.

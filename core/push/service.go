@@ -4,10 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
-	"errors"
+	"hash/maphash"
 	"log/slog"
 	"net/http"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,9 +22,10 @@ type Config struct {
 	// Keep is how long a provider may keep a note for a device that is
 	// offline; 0 is a day. A note that goes by the VoIP channel is never kept.
 	Keep time.Duration
-	// Queue is how many notes may wait; 0 is 1024.
+	// Queue is how many notes may wait in memory, and as many on their way to the
+	// outbox; 0 is 1024.
 	Queue int
-	// Workers is how many notes are sent at a time; 0 is 8.
+	// Workers is how many notes an app is sent at a time; 0 is 32.
 	Workers int
 	// PerMinute is how many pushes on the Message channel a device may get; 0 is
 	// 20.
@@ -39,6 +40,10 @@ type Config struct {
 	// token, outcome, reason. It must not call back into the service. nil is told
 	// nothing.
 	Feedback func(device string, r Result)
+	// Outbox keeps the notes for devices that have a name, with Sealer for what
+	// they say; without both, or without Targets, they wait in memory.
+	Outbox Outbox
+	Sealer Sealer
 }
 
 // noteTimeout bounds one note, with its second attempt.
@@ -53,20 +58,19 @@ type Service struct {
 	apps    []App
 	log     *slog.Logger
 	metrics *metrics
-	notes   chan posted
 	quiet   *quiet
+	tally   *laneMetrics
+	life    string // names this service among all that share the outbox
+	lane    *lane
+	dones   *dones
+	writes  [writers]chan write // by device, so that its notes keep their order
+	seed    maphash.Seed
+	memory  chan *row            // rows in memory, on their way to the lane
+	hints   chan func(time.Time) // words, on their way to the lane
 
-	unfit once // has its own lock
+	inMemory atomic.Int64 // rows that are in memory alone
 
-	mu    sync.Mutex
-	ended bool // guarded by mu; Run is over and nothing may be queued
-}
-
-// posted is a note that waits in the queue.
-type posted struct {
-	target Target
-	note   Note
-	done   func(Result)
+	unfit, unsaved once // have their own locks
 }
 
 // New makes a service of the apps, which the service does not change. log and
@@ -82,74 +86,30 @@ func New(cfg Config, apps []App, log *slog.Logger, reg prometheus.Registerer) *S
 		cfg.Queue = 1024
 	}
 	if cfg.Workers <= 0 {
-		cfg.Workers = 8
+		cfg.Workers = 32
 	}
-	return &Service{
+	if cfg.PerMinute <= 0 {
+		cfg.PerMinute = 20
+	}
+	s := &Service{
 		cfg:     cfg,
 		apps:    append([]App(nil), apps...),
 		log:     log.With("room", "push"),
 		metrics: newMetrics(reg),
-		notes:   make(chan posted, cfg.Queue),
 		quiet:   &quiet{rules: cfg.Quiet, store: cfg.DND},
+		tally:   newLaneMetrics(reg),
+		life:    newLife(),
+		dones:   newDones(),
+		seed:    maphash.MakeSeed(),
+		memory:  make(chan *row, cfg.Queue),
+		hints:   make(chan func(time.Time), cfg.Queue),
 	}
-}
-
-// Run sends posted notes and runs what the apps need, until ctx ends. Notes
-// that still wait then are done with ProviderDown.
-func (s *Service) Run(ctx context.Context) error {
-	var wg sync.WaitGroup
-	errs := make([]error, len(s.apps))
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	for i := range s.apps {
-		if run := s.apps[i].Run; run != nil {
-			wg.Go(func() {
-				if errs[i] = run(ctx); errs[i] != nil {
-					cancel()
-				}
-			})
-		}
+	for i := range s.writes {
+		s.writes[i] = make(chan write, max(cfg.Queue/writers, 1))
 	}
-	for range s.cfg.Workers {
-		wg.Go(func() { s.work(ctx) })
-	}
-	wg.Go(func() {
-		s.quiet.run(ctx, func(err error) { s.log.Warn("do not disturb: changes of others are not heard", "err", err) })
-	})
-	wg.Wait()
-	s.close()
-	return errors.Join(errs...)
-}
-
-func (s *Service) work(ctx context.Context) {
-	for ctx.Err() == nil { // notes that wait now are for close
-		select {
-		case <-ctx.Done():
-			return
-		case p := <-s.notes:
-			r := s.Note(ctx, p.target, p.note)
-			if p.done != nil {
-				p.done(r)
-			}
-		}
-	}
-}
-
-// close refuses what still waits.
-func (s *Service) close() {
-	s.mu.Lock()
-	s.ended = true
-	s.mu.Unlock()
-	for {
-		select {
-		case p := <-s.notes:
-			if p.done != nil {
-				p.done(Result{Outcome: ProviderDown, Channel: Message, Reason: "shutting down"})
-			}
-		default:
-			return
-		}
-	}
+	s.lane = newLane(s)
+	s.quiet.changed = func(string) { s.hint((*lane).reconsider, word{}) }
+	return s
 }
 
 // CanCall reports whether a call could be announced to a device. It sends
@@ -247,13 +207,15 @@ func (s *Service) note(ctx context.Context, t Target, n Note, passive bool) Resu
 		n.Sent = now
 	}
 	out := Notification{
-		ID:         pushID(n.Event+n.Sent.UTC().Format(time.RFC3339Nano), n.CallID, r.token),
+		ID:         notePushID(t.Device, n, r.token),
 		CollapseID: collapseID(n),
 		Priority:   10,
 		Passive:    passive,
 	}
 	if r.channel != VoIP {
-		out.Expiration = now.Add(s.cfg.Keep)
+		if out.Expiration = n.Expires; out.Expiration.IsZero() {
+			out.Expiration = now.Add(s.cfg.Keep)
+		}
 	}
 	if n.Event == EventRegister {
 		if r.channel == VoIP && r.token.Provider == ProviderAPNs {
@@ -262,35 +224,6 @@ func (s *Service) note(ctx context.Context, t Target, n Note, passive bool) Resu
 		out.Background, out.Priority, out.CollapseID = true, 5, EventRegister // Apple refuses more
 	}
 	return s.send(ctx, t.Device, r, notePayload(n, s.cfg.Privacy, now), out)
-}
-
-// Post queues a note and returns at once. done, which may be nil, gets the
-// outcome from a goroutine of the service; only when the queue is full or Run
-// has ended is it called before Post returns, with ProviderDown.
-func (s *Service) Post(t Target, n Note, done func(Result)) {
-	if n.Sent.IsZero() {
-		n.Sent = time.Now()
-	}
-	if reason, ok := s.enqueue(posted{t, n, done}); !ok {
-		r := s.count(Result{Outcome: ProviderDown, Channel: Message, Reason: reason}, time.Now())
-		if done != nil {
-			done(r)
-		}
-	}
-}
-
-func (s *Service) enqueue(p posted) (reason string, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ended {
-		return "shutting down", false
-	}
-	select {
-	case s.notes <- p:
-		return "", true
-	default:
-		return "too many notes wait", false
-	}
 }
 
 func (s *Service) find(t Target, n need) (route, string) {

@@ -41,3 +41,12 @@ func uuid5(name string) string {
 func pushID(event, callID string, t Token) string {
 	return uuid5(event + "\x00" + callID + "\x00" + t.Value)
 }
+
+// notePushID is the id of the push of a note to a device: the same over retries,
+// restarts and cores, and whatever token it goes to.
+func notePushID(device string, n Note, t Token) string {
+	if device == "" {
+		device = t.Value
+	}
+	return uuid5(rowKey(device, noteID(n)))
+}
