@@ -42,6 +42,7 @@ type payload struct {
 	Video     *bool   `json:"video,omitempty"`
 	SentAt    int64   `json:"sent_at"`              // ms since 1970
 	RingUntil int64   `json:"ring_until,omitempty"` // ms since 1970
+	Count     int     `json:"count,omitempty"`      // messages of the conversation, where there are several
 }
 
 // aps is the part that Apple reads. It is empty for a VoIP push.
@@ -98,6 +99,9 @@ func notePayload(n Note, level Privacy, now time.Time) payload {
 	p := payload{
 		APS: shown, V: version, Channel: Message, Event: n.Event,
 		CallID: n.CallID, To: n.To, SentAt: n.Sent.UnixMilli(),
+	}
+	if n.Count > 1 {
+		p.Count = n.Count
 	}
 	if n.CallID != "" {
 		p.UUID = CallUUID(n.CallID)
