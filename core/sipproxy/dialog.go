@@ -30,6 +30,9 @@ func (p *Proxy) resolve(from *peer, req *sip.Request) next {
 	if id, ok := p.loc.Owner(req.Recipient.User); ok {
 		return next{device: id, routes: r.rest}
 	}
+	if id, ok := p.purred(req); ok {
+		return next{device: id, routes: r.rest}
+	}
 	return next{status: 480, why: "no instance is named"}
 }
 

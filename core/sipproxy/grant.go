@@ -231,6 +231,16 @@ func (p *Proxy) onAnother(reg *registration) bool {
 	})
 }
 
+// target is the Request-URI of requests to the client. Its push tokens are known
+// here, and no use to it, unless it is a proxy nearer to it that pushes
+// (RFC 8599 §5.6.2).
+func (reg *registration) target() string {
+	if reg.closer {
+		return reg.contact.URI.String()
+	}
+	return reg.contact.URI.WithoutPush().String()
+}
+
 // binding is what a grant makes true. Its flow is the client's alone until the
 // 2xx has left.
 func (reg *registration) binding(grant time.Duration, res *sip.Response) location.Binding {
@@ -242,7 +252,7 @@ func (reg *registration) binding(grant time.Duration, res *sip.Response) locatio
 	}
 	return location.Binding{
 		AOR: reg.aor, Instance: reg.id.Instance, RegID: reg.regID,
-		Contact: reg.contact.Raw, URI: reg.contact.URI.WithoutPush().String(),
+		Contact: reg.contact.Raw, URI: reg.target(),
 		CallID: headerValue(reg.st.req, "Call-ID"), CSeq: cseq, Token: reg.token,
 		Identities: associated(res), GRUUs: reg.gruus(res), Flow: flow.ID(), Edge: downstream.Edge(flow.ID()), Answering: true,
 		Registered: now, Expires: now.Add(reg.expires), Granted: now, GrantEnds: now.Add(grant),

@@ -6,23 +6,27 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// byeWait is how long a BYE waits for its device's next flow (B27).
-const byeWait = 30 * time.Second
+// keepWait is how long a request other than INVITE may wait for its device's
+// next flow: its sender hears the answer before it gives up after 32 s (Timer F,
+// RFC 8599 §5.6.2). A BYE waits that long (B27), others the wake window at most.
+const keepWait = 30 * time.Second
 
 // dialogToDevice takes a request inside a dialog to the instance's current
-// flow, or keeps it for the next one, without a push (B27).
+// flow, or keeps it for the next one. Nothing is pushed for it (B27), unless the
+// device asked for that in this dialog (RFC 8599 §6).
 func (p *Proxy) dialogToDevice(st *serverTx, n next) {
 	l := p.newLeg(n.device, st.req, true)
 	l.routes, l.client = n.routes, st.from.client()
+	l.wakes = p.wokenBy(st.req, n.device)
 	l.place = p.lineup.enter(l.id)
 	if st.req.IsInvite() {
 		st.reply(100, "")
 		p.start(st, assertedByClients, l)
 		return
 	}
-	k := &kept{l: l, st: st, until: time.Now().Add(p.cfg.Window)}
+	k := &kept{l: l, st: st, until: time.Now().Add(min(p.cfg.Window, keepWait))}
 	if st.req.Method == sip.BYE {
-		k.until = time.Now().Add(byeWait)
+		k.until = time.Now().Add(keepWait)
 	}
 	if dev, ok := p.loc.Device(n.device); ok && p.lineup.first(l.place) {
 		if pe := p.peerOf(dev); pe != nil {
@@ -43,6 +47,7 @@ type kept struct {
 // wait keeps the request for the device's next flow after old.
 func (k *kept) wait(old *peer) {
 	unwatch := k.l.p.watch(k.l.id, k.l)
+	k.l.summon()
 	waits := k.l.p.calls.Go(func() {
 		pe, o := k.l.await(k.l.p.ctx, time.Until(k.until), old)
 		unwatch()

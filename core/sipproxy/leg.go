@@ -30,6 +30,7 @@ type leg struct {
 	req       *sip.Request // as it came
 	call      callInfo
 	dialog    bool         // a request inside a dialog: no push (B27)
+	wakes     bool         // one of a dialog in which the device asked to be woken (RFC 8599 §6)
 	quiet     bool         // an INVITE with Replaces: no push, since nothing new rings
 	client    bool         // the request came from a client, who may assert nothing
 	routes    []sip.Header // Route headers that stay, inside a dialog
@@ -152,7 +153,8 @@ func (l *leg) reach(ctx context.Context, f *fork) (*peer, outcome) {
 	case state == liveness.Silent:
 		l.announce(dev)
 		return pe, outcome{}
-	case l.dialog:
+	case l.dialog, l.wakes:
+		l.summon()
 		return l.await(ctx, time.Until(l.deadline), nil)
 	case !l.quiet && l.p.pushable(dev):
 		return l.hold(ctx, f, wakeDevice(dev))
@@ -288,8 +290,9 @@ func (l *leg) recover(ctx context.Context, f *fork, old *peer) (*peer, outcome) 
 		d.Flow = old.flow.ID() // location may not know yet that it is gone
 		return l.hold(ctx, f, d)
 	}
+	l.summon()
 	wait := time.Until(l.deadline)
-	if !l.isPushed() && !l.dialog {
+	if !l.isPushed() && !l.dialog && !l.wakes {
 		wait = min(wait, l.p.cfg.ReconnectGrace)
 	}
 	return l.await(ctx, wait, old)

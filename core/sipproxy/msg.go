@@ -207,7 +207,8 @@ func (st *serverTx) back(res *sip.Response, drop ...string) *sip.Response {
 }
 
 // withoutPush returns the Contact headers of m without pn-* in their URIs: a
-// push token is nobody else's business (RFC 8599 §13).
+// push token is nobody else's business (RFC 8599 §13). What a dialog is known
+// by stays, if it is of a sane length: the far end has to send it back.
 func withoutPush(m sip.Message) (contacts []sip.Header, changed bool) {
 	for _, h := range sipmsg.All(m, "Contact") {
 		v := h.Value()
@@ -220,7 +221,10 @@ func withoutPush(m sip.Message) (contacts []sip.Header, changed bool) {
 			contacts = append(contacts, h)
 			continue
 		}
-		na.URI = na.URI.WithoutPush()
+		na.URI = na.URI.WithoutTokens()
+		if v, ok := na.URI.Params.Get("pn-purr"); ok && len(v) > maxPurr {
+			na.URI = na.URI.WithoutPush()
+		}
 		contacts, changed = append(contacts, sip.NewHeader("Contact", na.String())), true
 	}
 	return contacts, changed

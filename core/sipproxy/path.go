@@ -127,8 +127,8 @@ func (p *Proxy) pathContacts(reg *registration, expires time.Duration) (hs []sip
 	// that tells contacts by their URI alone.
 	dev, _ := p.loc.Device(reg.id)
 	for _, b := range dev.Bindings {
-		if b.RegID == reg.regID && b.URI != "" && b.URI != own.URI.String() {
-			over(b.URI)
+		if b.RegID == reg.regID && b.URI != "" && bareURI(b.URI) != own.URI.String() {
+			over(bareURI(b.URI))
 		}
 	}
 	return hs
@@ -140,6 +140,15 @@ func bare(c sipmsg.Contact) sipmsg.NameAddr {
 	na := c.NameAddr()
 	na.URI, na.Params = na.URI.WithoutPush(), na.Params.Without("expires")
 	return na
+}
+
+// bareURI is a binding's URI as the PBX knows it.
+func bareURI(s string) string {
+	u, err := sipmsg.ParseURI(s)
+	if err != nil {
+		return s
+	}
+	return u.WithoutPush().String()
 }
 
 // pathHeaders are the Path of a REGISTER and what says that we know Path. ob
@@ -209,7 +218,7 @@ func (p *Proxy) ours(reg *registration, c sipmsg.Contact, devices []location.Dev
 	}
 	for _, d := range devices {
 		for _, b := range d.Bindings {
-			if b.URI == c.URI.String() || c.Instance() != "" && c.Instance() == b.Instance && c.RegID() == b.RegID {
+			if bareURI(b.URI) == c.URI.String() || c.Instance() != "" && c.Instance() == b.Instance && c.RegID() == b.RegID {
 				return true
 			}
 		}

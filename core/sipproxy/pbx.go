@@ -55,6 +55,9 @@ func (p *Proxy) called(from *peer, req *sip.Request) (devices []location.Device,
 	if dev, _, ok := p.loc.ByToken(user); ok {
 		return []location.Device{dev}, 0
 	}
+	if dev, ok := p.replaced(from, req); ok {
+		return []location.Device{dev}, 0
+	}
 	u, err := sipmsg.ParseURI(req.Recipient.String())
 	switch host := strings.ToLower(u.Host); {
 	case err != nil:
@@ -194,6 +197,7 @@ func (p *Proxy) ring(st *serverTx, devices []location.Device, caller *location.B
 		l := p.newLeg(dev.ID, st.req, false)
 		l.caller(st, caller)
 		l.quiet = sipmsg.Find(st.req, "Replaces") != nil
+		l.wakes = l.quiet && p.wokenBy(st.req, dev.ID) // RFC 8599 §7
 		l.place = p.lineup.enter(dev.ID)
 		l.call = p.callOf(st.req, dev.ID.AOR)
 		if p.traces != nil {
@@ -261,6 +265,8 @@ func (p *Proxy) toClient(l *leg, to *peer) (*sip.Request, bool) {
 		if makesDialog(l.req) {
 			d.first = p.legRoutes(l, to, b.Token)
 		}
+	} else {
+		d.uri.UriParams = withoutPurr(d.uri.UriParams)
 	}
 	return d.build(p.newVia(to, l.req)), true
 }

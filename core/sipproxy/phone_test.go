@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
+	"testing"
 	"testing/synctest"
 	"time"
 
@@ -14,15 +15,16 @@ import (
 // A phone is one device of a user. It is connected, or asleep.
 type phone struct {
 	*script
-	w         *town
-	user      string // "alice"
-	domain    string
-	urn       string // "" for a client without +sip.instance
-	transport string // "tls" or "wss"
-	push      string // URI parameters that hold its tokens
-	callID    string // of its REGISTERs
-	contact   string // instead of a Contact made of the above
-	at        string // its address; "" is home
+	w          *town
+	user       string // "alice"
+	domain     string
+	urn        string // "" for a client without +sip.instance
+	transport  string // "tls" or "wss"
+	push       string // URI parameters that hold its tokens
+	callID     string // of its REGISTERs
+	contact    string // instead of a Contact made of the above
+	dialogPush string // URI parameters of its Contact inside dialogs, beside push
+	at         string // its address; "" is home
 }
 
 // home is where phones are that have not moved.
@@ -153,7 +155,7 @@ func (ph *phone) rings(callID string) (invite string) {
 // answers says 200 to an INVITE, refuses something else.
 func (ph *phone) answers(invite string) {
 	ph.w.t.Helper()
-	ph.say(reply(invite, 200, "Contact: <"+ph.uri()+ph.push+">")...)
+	ph.say(reply(invite, 200, "Contact: <"+ph.uri()+ph.push+ph.dialogPush+">")...)
 }
 
 func (ph *phone) refuses(invite string, status int) {
@@ -187,7 +189,7 @@ func (ph *phone) dials(uri, callID string, extra ...string) []string {
 		"To: <" + uri + ">",
 		"Call-ID: " + callID,
 		"CSeq: 1 INVITE",
-		"Contact: <" + ph.uri() + ph.push + ">",
+		"Contact: <" + ph.uri() + ph.push + ph.dialogPush + ">",
 	}, extra...)
 }
 
@@ -203,4 +205,12 @@ func (ph *phone) asks(method, uri string, extra ...string) []string {
 		fmt.Sprintf("Call-ID: ask-%d", seq),
 		"CSeq: 1 " + method,
 	}, extra...)
+}
+
+// registersHere is a refresh on the phone's flow, which the core answers.
+func (ph *phone) registersHere(t *testing.T) string {
+	t.Helper()
+	ph.say(ph.register()...)
+	ph.w.pbx.silence()
+	return ph.hears("SIP/2.0 200")
 }

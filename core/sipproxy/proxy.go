@@ -59,6 +59,15 @@ type Config struct {
 	PushInForeground bool
 	// Providers are the push providers with an app of ours: "apns", "fcm", "webpush".
 	Providers []string
+	// RefuseUnknown answers 555 to a REGISTER that asks for pushes which nothing
+	// here can send: no other proxy on the way to the PBX would (RFC 8599 §5.6.1.1).
+	RefuseUnknown bool
+	// VAPID is the public key by which our WebPush pushes are known, in base64url
+	// (RFC 8292 §3.2); "" without that provider.
+	VAPID string
+	// RefreshMargin is how long before its binding at the PBX ends a device that
+	// sleeps is asked to register; 0 is never.
+	RefreshMargin time.Duration
 	// TokenKeys are the HMAC keys of our tokens, newest first.
 	TokenKeys [][]byte
 	// FlowTimer is granted to clients that use RFC 5626.
@@ -68,6 +77,7 @@ type Config struct {
 // A Waker is what the proxy needs of core/wake.
 type Waker interface {
 	CanCall(d wake.Device) bool
+	CanNote(d wake.Device) bool
 	Call(ctx context.Context, d wake.Device, c wake.Call, obs wake.Observer) (wake.Outcome, error)
 	Announce(d wake.Device, c wake.Call, obs wake.Observer, done func(wake.Result)) (stop func())
 	Note(d wake.Device, n wake.Note, obs wake.Observer)
@@ -124,6 +134,7 @@ type Proxy struct {
 	txs    group // listeners of transactions
 	upTxs  *txTable
 	ghosts ghosts
+	purrs  []purrKey // static: newest first
 
 	upMu sync.Mutex
 	ups  map[*upstream.Conn]*peer // guarded by upMu
@@ -139,6 +150,7 @@ type Proxy struct {
 
 	outages outages
 	talks   talks
+	summons summons
 }
 
 // A waiter is told when a device registers on a flow.
@@ -154,7 +166,7 @@ func New(cfg Config, d Deps) *Proxy {
 	p := &Proxy{
 		cfg: cfg, loc: d.Location, waker: d.Waker, traces: d.Traces,
 		log: d.Log.With("room", "sipproxy"), quiet: slog.New(slog.DiscardHandler),
-		m: newMetrics(d.Registry), ctx: ctx, stop: stop,
+		m: newMetrics(d.Registry), ctx: ctx, stop: stop, purrs: purrKeys(cfg.TokenKeys),
 		domains: make(map[string]*Domain), upTxs: &txTable{},
 		ups:     make(map[*upstream.Conn]*peer),
 		waiting: make(map[location.DeviceID]map[waiter]struct{}),
@@ -255,6 +267,7 @@ func (p *Proxy) watch(id location.DeviceID, w waiter) (unwatch func()) {
 // deviceUp frees whoever waits for the device: it can be reached on pe.
 func (p *Proxy) deviceUp(id location.DeviceID, pe *peer) {
 	p.waker.Registered(id.String(), pe.flow.ID())
+	p.summons.came(id)
 	var ws []waiter
 	p.waitMu.Lock()
 	for w := range p.waiting[id] {

@@ -15,7 +15,9 @@ import (
 type pusher struct {
 	mu      sync.Mutex
 	calls   []push.Call
+	called  []string // devices, call by call
 	notes   []push.Note
+	noted   []string // devices, note by note
 	result  push.Result
 	connect time.Duration   // before a push leaves
 	delay   time.Duration   // from then to the provider's answer
@@ -30,19 +32,30 @@ func (p *pusher) CanCall(t push.Target) bool {
 	if onCan != nil {
 		onCan()
 	}
-	return alive(t.Tokens, "voip")
-}
-func (p *pusher) CanNote(t push.Target) bool {
-	return alive(t.Tokens, "voip") || alive(t.Tokens, "alert")
+	return router.CanCall(t)
 }
 
-func alive(ts []push.Token, kind string) bool {
-	for _, t := range ts {
-		if t.Kind == kind && !t.Dead {
-			return true
-		}
-	}
-	return false
+func (p *pusher) CanNote(t push.Target) bool { return router.CanNote(t) }
+
+// router knows the channels of devices, as the push service does.
+var router = push.New(push.Config{Enabled: true}, []push.App{
+	{ID: "org.example.phone", Provider: push.ProviderAPNs, TeamID: "ABCDE12345"},
+	{ID: "org.example.phone", Provider: push.ProviderFCM, Project: "project"},
+	{ID: "org.example.phone", Provider: push.ProviderWebPush},
+}, nil, nil)
+
+// tokensOf are what a phone of each provider hands over.
+var tokensOf = map[string]string{
+	"apns":    apns,
+	"fcm":     ";pn-provider=fcm;pn-param=project;pn-prid=fid:aa11",
+	"webpush": ";pn-provider=webpush;pn-prid=https%3A%2F%2Fpush.example%2Faa11",
+}
+
+// of is the phone with the app of a provider.
+func (ph *phone) of(provider string) *phone {
+	name := strings.TrimPrefix(ph.callID, "reg-")
+	ph.push = strings.NewReplacer("aa11", "aa"+name, "bb22", "bb"+name).Replace(tokensOf[provider])
+	return ph
 }
 
 func (p *pusher) Call(ctx context.Context, target push.Target, c push.Call) push.Result {
@@ -59,7 +72,7 @@ func (p *pusher) Call(ctx context.Context, target push.Target, c push.Call) push
 		onCall(c)
 	}
 	p.mu.Lock()
-	p.calls = append(p.calls, c)
+	p.calls, p.called = append(p.calls, c), append(p.called, target.Device)
 	p.mu.Unlock()
 	if !pause(ctx, delay) {
 		return push.Result{Outcome: push.ProviderDown, Reason: "stopped"}
@@ -68,7 +81,7 @@ func (p *pusher) Call(ctx context.Context, target push.Target, c push.Call) push
 		res.Outcome = push.Accepted
 	}
 	for _, t := range target.Tokens {
-		if t.Kind == "voip" {
+		if t.Kind == "voip" || t.Provider != "apns" {
 			res.Token, res.Provider = t, t.Provider
 		}
 	}
@@ -87,9 +100,9 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (p *pusher) Post(_ push.Target, n push.Note, done func(push.Result)) {
+func (p *pusher) Post(target push.Target, n push.Note, done func(push.Result)) {
 	p.mu.Lock()
-	p.notes = append(p.notes, n)
+	p.notes, p.noted = append(p.notes, n), append(p.noted, target.Device)
 	p.mu.Unlock()
 	if done != nil {
 		done(push.Result{Outcome: push.Accepted})

@@ -4,8 +4,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"sallyport/core/location"
 )
 
 // Races beside the matrix.
@@ -46,18 +44,4 @@ func TestACallerWhoCancelsWhileThePBXIsDialledBringsNoInvite(t *testing.T) {
 		pass(time.Minute)
 		w.pbx.silence()
 	})
-}
-
-// notWakeable gives a device of another provider a VoIP token, as the
-// registration dialect has none for it.
-func (w *town) notWakeable(ios bool, ph *phone) {
-	if ios {
-		return
-	}
-	dev, _ := w.loc.Device(ph.id())
-	b := dev.Bindings[0]
-	b.Flow = ""
-	if err := w.loc.Bind(b, []location.Token{{Provider: "fcm", Kind: "voip", App: "a", Value: "voip-of-" + ph.callID}}, ""); err != nil {
-		w.t.Fatal(err)
-	}
 }

@@ -74,7 +74,7 @@ func TestR7_TheOtherDeviceRingsOnWhenOneTokenIsDead(t *testing.T) {
 
 // R8: the crew sleeps, and one more device, which is awake, answers.
 func TestR8_ADeviceAnswersWhileTheOthersWake(t *testing.T) {
-	for provider, ios := range map[string]bool{"apns": true, "fcm": false} {
+	for provider, ios := range map[string]bool{"apns": true, "fcm": false, "webpush": false} {
 		t.Run(provider, func(t *testing.T) {
 			answers := func(w *town, by *phone) {
 				w.proxy.cfg.PushInForeground = false
@@ -90,11 +90,7 @@ func TestR8_ADeviceAnswersWhileTheOthersWake(t *testing.T) {
 				w.pbx.silence()
 			}, func(t *testing.T, w *town, phones []*phone) {
 				for _, ph := range phones {
-					if !ios {
-						ph.push = ";pn-provider=fcm;pn-param=project;pn-prid=cc" + ph.callID
-					}
-					ph.asleep()
-					w.notWakeable(ios, ph)
+					ph.of(provider).asleep()
 				}
 				n := len(phones)
 				answers(w, w.phone("alice4", phones[0].transport).awake())

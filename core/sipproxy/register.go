@@ -36,8 +36,11 @@ type registration struct {
 	ended    []sipmsg.Contact // of the client, that it takes back beside its own
 	push     sipmsg.PushParams
 	tokens   []location.Token
-	token    string // ours, towards the PBX; not needed for a refresh
-	stale    string // what it was, under a key that is no longer valid; "" for none
+	offer    []string  // providers by which we say that we push (RFC 8599 §5.4)
+	closer   bool      // another proxy, nearer to the client, pushes to it already
+	ends     time.Time // of what the PBX granted; zero where nothing binds us
+	token    string    // ours, towards the PBX; not needed for a refresh
+	stale    string    // what it was, under a key that is no longer valid; "" for none
 
 	heirOf []location.DeviceID // whose tokens it took over as a new device; set by enact
 
@@ -101,6 +104,7 @@ func (p *Proxy) readRegister(st *serverTx) (reg *registration, status int, reaso
 	reg.expires = askedExpires(st.req)
 	if status, reason = reg.readContacts(contacts); status == 0 {
 		p.identify(reg)
+		status, reason = p.offerPush(reg)
 	}
 	return reg, status, reason
 }
@@ -199,7 +203,7 @@ func (p *Proxy) refreshes(reg *registration) bool {
 	}
 	// Nobody is promised more than what is left of the PBX's grant.
 	reg.expires = min(reg.expires, b.GrantEnds.Sub(now).Truncate(time.Second))
-	reg.gruu = b.GRUUs
+	reg.gruu, reg.ends = b.GRUUs, b.GrantEnds
 	return reg.expires > 0
 }
 
@@ -257,8 +261,8 @@ func (p *Proxy) upstreamRegister(reg *registration, to *peer) *sip.Request {
 		from: reg.st.req, uri: reg.st.req.Recipient, vias: true, newCtc: true,
 		drop: append([]string{"Expires", "Supported", "Require"}, assertedByClients...),
 	}
-	if p.supports(reg.push.Provider) && reg.expires > 0 { // RFC 8599 §5.4, RFC 6809 §4.2.1
-		d.first = append(d.first, featureCaps(reg.push.Provider))
+	for _, provider := range reg.offer { // topmost (RFC 6809 §4.2.1)
+		d.first = append(d.first, featureCaps(provider, ""))
 	}
 	if reg.dom.Path && !reg.fetch {
 		d.first = append(d.first, p.pathHeaders(reg, to)...)

@@ -61,6 +61,7 @@ func (p *Proxy) granted(reg *registration, res *sip.Response) {
 	grant := time.Duration(0)
 	if !reg.fetch && !reg.star && reg.expires > 0 {
 		grant = p.grantOf(reg, res)
+		reg.ends = time.Now().Add(grant)
 		p.confirmed(reg, res)
 		if asked := reg.dom.UpstreamExpires; grant < asked {
 			p.shortGrant(reg.dom.Name, asked, grant)
@@ -113,9 +114,7 @@ func (p *Proxy) accepted(reg *registration, res *sip.Response) {
 		out = st.back(res, "Contact", "Expires", "Feature-Caps", "Path", "Service-Route", "Flow-Timer", "Require")
 	}
 	appendAll(out, p.boundContacts(reg, res))
-	if reg.push.Query || p.supports(reg.push.Provider) && reg.expires > 0 {
-		appendAll(out, p.featureCapsFor(reg.push))
-	}
+	appendAll(out, p.offered(reg))
 	if reg.outbound && reg.expires > 0 {
 		out.AppendHeader(sip.NewHeader("Require", "outbound"))
 		out.AppendHeader(sip.NewHeader("Flow-Timer", strconv.Itoa(int(p.flowTimer(st.from)/time.Second))))
@@ -184,7 +183,7 @@ func (p *Proxy) boundContacts(reg *registration, res *sip.Response) (hs []sip.He
 }
 
 func otherContact(b location.Binding, now time.Time) sip.Header {
-	v := "<" + b.URI + ">;expires=" + strconv.Itoa(int(b.Expires.Sub(now)/time.Second))
+	v := "<" + bareURI(b.URI) + ">;expires=" + strconv.Itoa(int(b.Expires.Sub(now)/time.Second))
 	if strings.HasPrefix(b.Instance, "urn:") {
 		v += `;+sip.instance="<` + b.Instance + `>"`
 	}
@@ -192,37 +191,6 @@ func otherContact(b location.Binding, now time.Time) sip.Header {
 		v += ";reg-id=" + strconv.Itoa(b.RegID)
 	}
 	return sip.NewHeader("Contact", v)
-}
-
-// supports says whether pushes for a provider can be sent at all.
-func (p *Proxy) supports(provider string) bool {
-	for _, s := range p.cfg.Providers {
-		if s == provider && provider != "" {
-			return p.cfg.PushEnabled
-		}
-	}
-	return false
-}
-
-func featureCaps(provider string) sip.Header {
-	return sip.NewHeader("Feature-Caps", `*;+sip.pns="`+provider+`"`)
-}
-
-// featureCapsFor answers a push query (RFC 8599 §4.1.2), or a registration
-// with push, with the providers we serve.
-func (p *Proxy) featureCapsFor(push sipmsg.PushParams) (hs []sip.Header) {
-	if push.Provider != "" {
-		if p.supports(push.Provider) {
-			hs = append(hs, featureCaps(push.Provider))
-		}
-		return hs
-	}
-	for _, s := range p.cfg.Providers {
-		if p.supports(s) {
-			hs = append(hs, featureCaps(s))
-		}
-	}
-	return hs
 }
 
 // shortGrants remembers for which domains a short grant was said.

@@ -210,8 +210,7 @@ func TestB16_ADeviceThatRegistersInTheLastMomentStillRings(t *testing.T) {
 
 func TestB17_OnAndroidAHangUpIsAMissedCallAndNoInvite(t *testing.T) {
 	inTown(t, func(t *testing.T, w *town) {
-		ph := w.phone("alice", "tls").asleep()
-		w.notWakeable(false, ph)
+		ph := w.phone("alice", "tls").of("fcm").asleep()
 		c := w.calls("call-1")
 		w.pushed(1)
 		c.cancels()

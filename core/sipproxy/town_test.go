@@ -31,6 +31,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const (
 	advertise = "10.0.0.5:5060"
 	public    = "edge.example.com:5061"
+	vapid     = "BA1Hxzyi1RUM1b5wjxsn7nGxAszw2u61m164i3MrAIxHF6YK5h4SDYic-dRuU_RCPCfA5aq9ojSwk5Y2EmClBPs"
 	// deviceKeep is shorter than the 30 days of the product, so that a story can outlast it.
 	deviceKeep = 48 * time.Hour
 )
@@ -103,7 +104,7 @@ func buildTown(t testing.TB, usersFile string, with ...func(*Config)) *town {
 	w.cfg = Config{
 		Core: "core1", Advertise: advertise, Window: 13 * time.Second, RingbackAfter: 5 * time.Second,
 		ReconnectGrace: 5 * time.Second, PushEnabled: true, PushInForeground: true,
-		Providers: []string{"apns"}, TokenKeys: [][]byte{[]byte("an old key")}, FlowTimer: 120 * time.Second,
+		Providers: []string{"apns", "fcm", "webpush"}, VAPID: vapid, TokenKeys: [][]byte{[]byte("an old key")}, FlowTimer: 120 * time.Second,
 		Domains: []Domain{
 			{Name: "example.com", UpstreamExpires: 24 * time.Hour},
 			{Name: "demo.example", UpstreamExpires: 24 * time.Hour,

@@ -101,6 +101,7 @@ func (w *watchBranch) unanswered() {
 	w.l.step(trace.StepState, "silent: nothing came within 2 s")
 	if dev, known := w.l.p.loc.Device(w.l.id); known {
 		w.l.announce(dev)
+		w.l.summon()
 	}
 }
 
