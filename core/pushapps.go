@@ -6,12 +6,14 @@ import (
 	"sallyport/core/location"
 	"sallyport/core/push"
 	"sallyport/core/push/apns"
+	"sallyport/core/push/webpush"
 )
 
 // senders make, for each provider that is built, the app that a [[push.app]]
 // describes.
 var senders = map[string]func(s *Server, a AppConfig) (push.App, error){
-	push.ProviderAPNs: (*Server).apnsApp,
+	push.ProviderAPNs:    (*Server).apnsApp,
+	push.ProviderWebPush: (*Server).webpushApp,
 }
 
 // apps makes a sender for each app whose provider is built.
@@ -40,6 +42,17 @@ func (s *Server) apnsApp(a AppConfig) (push.App, error) {
 		return push.App{}, err
 	}
 	return push.App{ID: a.ID, Provider: a.Provider, TeamID: a.TeamID, Sender: c, Run: c.Run}, nil
+}
+
+func (s *Server) webpushApp(a AppConfig) (push.App, error) {
+	c, err := webpush.New(webpush.Config{
+		App: a.ID, KeyFile: a.VAPIDKey, Subject: a.Subject, Allow: a.Allow, CAFile: a.CAFile,
+		Proxy: s.cfg.Push.Proxy, NoProxy: s.cfg.Push.NoProxy,
+	}, s.log, s.deps.Registry)
+	if err != nil {
+		return push.App{}, err
+	}
+	return push.App{ID: a.ID, Provider: a.Provider, Sender: c, Run: c.Run}, nil
 }
 
 // pushConfig is what the push service is told.

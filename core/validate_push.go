@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
+
+	"sallyport/core/push/webpush"
 )
 
 // minRefreshMargin is what RFC 8599 §5.5 recommends at least.
@@ -59,8 +60,13 @@ var appFaults = map[string]func(a *AppConfig, f *faults, at string){
 		if a.VAPIDKey == "" {
 			f.add(at+".vapid_key", "is needed for webpush: make one with `sallyport push vapid`")
 		}
-		if !strings.HasPrefix(a.Subject, "mailto:") && !strings.HasPrefix(a.Subject, "https://") {
-			f.add(at+".subject", "must be a mailto: or https: URL that push services may turn to (got %q)", a.Subject)
+		if err := webpush.CheckSubject(a.Subject); err != nil {
+			f.add(at+".subject", "%v", err)
+		}
+		for _, entry := range a.Allow {
+			if err := webpush.CheckAllow(entry); err != nil {
+				f.add(at+".allow", "%v", err)
+			}
 		}
 	},
 }

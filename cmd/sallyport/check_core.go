@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/url"
 	"os"
@@ -15,7 +14,6 @@ import (
 
 	"sallyport/certs"
 	"sallyport/core"
-	"sallyport/core/push/apns"
 	"sallyport/core/registrar"
 	"sallyport/core/upstream"
 )
@@ -186,63 +184,6 @@ func (k *checker) located(t upstream.Target) string {
 		return net.JoinHostPort(strings.TrimSuffix(found[0].Target, "."), strconv.Itoa(int(found[0].Port)))
 	}
 	return net.JoinHostPort(t.Host, port)
-}
-
-func (k *checker) pushApps(cfg core.PushConfig) {
-	switch {
-	case !cfg.Enabled:
-		k.remark("push", "", "is switched off: sleeping phones are not woken")
-		return
-	case len(cfg.Apps) == 0:
-		k.remark("push", "add a [[push.app]] for your app", "no app is named: sleeping phones are not woken")
-	}
-	for _, a := range cfg.Apps {
-		what := fmt.Sprintf("push.app %s", a.Provider)
-		if a.Provider != "apns" {
-			k.remark(what, "", "%s: this version pushes through apns alone", a.ID)
-			continue
-		}
-		_, err := apns.New(apns.Config{
-			BundleID: a.ID, TeamID: a.TeamID, KeyID: a.KeyID, KeyFile: a.KeyFile,
-			Environment: a.Environment, Endpoint: a.Endpoint, CAFile: a.CAFile, Proxy: cfg.Proxy,
-		}, nil, nil)
-		if err != nil {
-			k.fail(what, "the key is the .p8 file from Apple's developer account, key_id stands beside it there", "%s: %v", a.ID, err)
-			continue
-		}
-		k.private(what, a.KeyFile)
-		addr := pushAddr(a, cfg.Proxy)
-		if conn, ok := k.reaches(what, addr, "let the firewall pass it, or set push.proxy"); ok {
-			conn.Close()
-			k.ok(what, "%s: the key is good, and %s takes connections", a.ID, addr)
-		}
-	}
-}
-
-// pushAddr is where the first connection on the way to Apple goes.
-func pushAddr(a core.AppConfig, proxy string) string {
-	base := proxy
-	switch {
-	case base != "":
-	case a.Endpoint != "":
-		base = a.Endpoint
-	case a.Environment == "sandbox":
-		base = "https://api.sandbox.push.apple.com"
-	default:
-		base = "https://api.push.apple.com"
-	}
-	u, err := url.Parse(base)
-	if err != nil {
-		return base // the dial names it
-	}
-	if u.Port() == "" {
-		port := "443"
-		if u.Scheme == "http" {
-			port = "80"
-		}
-		return net.JoinHostPort(u.Hostname(), port)
-	}
-	return u.Host
 }
 
 func (k *checker) store(cfg core.StoreConfig) {

@@ -9,7 +9,8 @@ import (
 
 // pushCmd is `sallyport push`.
 type pushCmd struct {
-	Test pushTestCmd `cmd:"" help:"Send a harmless push to each device of an address, and show what the providers say."`
+	Test  pushTestCmd  `cmd:"" help:"Send a harmless push to each device of an address, and show what the providers say."`
+	VAPID pushVAPIDCmd `cmd:"" name:"vapid" help:"Make the key that browsers and UnifiedPush apps know you by."`
 }
 
 type pushTestCmd struct {

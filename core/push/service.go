@@ -164,12 +164,16 @@ func (s *Service) Call(ctx context.Context, t Target, c Call) Result {
 	}
 	ctx, cancel := context.WithDeadline(ctx, last)
 	defer cancel()
-	return s.send(ctx, t.Device, r, callPayload(c, now), Notification{
+	n := Notification{
 		ID:       pushID("call", c.CallID, r.token),
 		Priority: 10,
 		Urgent:   true,
 		Until:    until,
-	})
+	}
+	if r.app.Provider == ProviderWebPush { // where a device that dozes for a moment gets what waits for it
+		n.Expiration = c.RingUntil
+	}
+	return s.send(ctx, t.Device, r, callPayload(c, now), n)
 }
 
 // Note sends a note to a device and returns the final outcome. It may take
@@ -283,6 +287,17 @@ func collapseID(n Note) string {
 	}
 	sum := sha256.Sum256([]byte(n.FromURI + "\x00" + n.To))
 	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// VAPID is the key that browsers subscribe to pushes with, in base64url (RFC
+// 8292 §3.2): that of the first app by WebPush, "" without one.
+func (s *Service) VAPID() string {
+	for _, a := range s.apps {
+		if k, ok := a.Sender.(interface{ VAPID() string }); ok && a.Provider == ProviderWebPush {
+			return k.VAPID()
+		}
+	}
+	return ""
 }
 
 // AppStatus is what the status page says of an app.

@@ -122,7 +122,8 @@ func (cfg *Config) check() (policy, error) {
 		}
 	}
 	fault(cfg.KeyFile == "", "vapid_key: must name the key file: make one with `sallyport push vapid`")
-	fault(!goodSubject(cfg.Subject), "subject: must be a mailto: or https: URL (got %q)", cfg.Subject)
+	err := CheckSubject(cfg.Subject)
+	fault(err != nil, "subject: %w", err)
 	p, err := newPolicy(cfg.Allow)
 	fault(err != nil, "allow: %w", err)
 	return p, errors.Join(faults...)
@@ -134,12 +135,13 @@ func CheckAllow(entry string) error {
 	return err
 }
 
-func goodSubject(s string) bool {
+// CheckSubject reports what is wrong with a [Config.Subject].
+func CheckSubject(s string) error {
 	u, err := url.Parse(s)
-	if err != nil {
-		return false
+	if err == nil && (u.Scheme == "mailto" && strings.Contains(u.Opaque, "@") || u.Scheme == "https" && u.Host != "") {
+		return nil
 	}
-	return u.Scheme == "mailto" && strings.Contains(u.Opaque, "@") || u.Scheme == "https" && u.Host != ""
+	return fmt.Errorf("must be a mailto: or https: URL that push services may turn to (got %q)", s)
 }
 
 // trust is the TLS configuration of all connections.

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+
+	"sallyport/core"
+	"sallyport/core/push"
+	"sallyport/core/push/apns"
+	"sallyport/core/push/webpush"
+)
+
+// appChecks check an app by its provider: the credentials, and the first
+// connection on the way.
+var appChecks = map[string]func(k *checker, what string, a core.AppConfig, cfg core.PushConfig){
+	push.ProviderAPNs:    (*checker).apnsApp,
+	push.ProviderWebPush: (*checker).webpushApp,
+}
+
+func (k *checker) pushApps(cfg core.PushConfig) {
+	switch {
+	case !cfg.Enabled:
+		k.remark("push", "", "is switched off: sleeping phones are not woken")
+		return
+	case len(cfg.Apps) == 0:
+		k.remark("push", "add a [[push.app]] for your app", "no app is named: sleeping phones are not woken")
+	}
+	for _, a := range cfg.Apps {
+		what := fmt.Sprintf("push.app %s", a.Provider)
+		if check, ok := appChecks[a.Provider]; ok {
+			check(k, what, a, cfg)
+			continue
+		}
+		k.remark(what, "", "%s: this version does not push by %s", a.ID, a.Provider)
+	}
+}
+
+func (k *checker) apnsApp(what string, a core.AppConfig, cfg core.PushConfig) {
+	_, err := apns.New(apns.Config{
+		BundleID: a.ID, TeamID: a.TeamID, KeyID: a.KeyID, KeyFile: a.KeyFile,
+		Environment: a.Environment, Endpoint: a.Endpoint, CAFile: a.CAFile, Proxy: cfg.Proxy,
+	}, nil, nil)
+	if err != nil {
+		k.fail(what, "the key is the .p8 file from Apple's developer account, key_id stands beside it there", "%s: %v", a.ID, err)
+		return
+	}
+	k.private(what, a.KeyFile)
+	addr := pushAddr(a, cfg.Proxy)
+	if conn, ok := k.reaches(what, addr, "let the firewall pass it, or set push.proxy"); ok {
+		conn.Close()
+		k.ok(what, "%s: the key is good, and %s takes connections", a.ID, addr)
+	}
+}
+
+// webpushApp connects to the proxy, or to each push service that allow names
+// whole: which others there are only browsers know.
+func (k *checker) webpushApp(what string, a core.AppConfig, cfg core.PushConfig) {
+	_, err := webpush.New(webpush.Config{
+		App: a.ID, KeyFile: a.VAPIDKey, Subject: a.Subject, Allow: a.Allow, CAFile: a.CAFile,
+		Proxy: cfg.Proxy, NoProxy: cfg.NoProxy,
+	}, nil, nil)
+	if err != nil {
+		k.fail(what, "make the key with `sallyport push vapid --out FILE`, and let the core read it", "%s: %v", a.ID, err)
+		return
+	}
+	k.private(what, a.VAPIDKey)
+	var addrs []string
+	for _, entry := range a.Allow {
+		if strings.HasPrefix(entry, ".") {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(entry); err != nil {
+			entry = net.JoinHostPort(strings.Trim(entry, "[]"), "443")
+		}
+		addrs = append(addrs, entry)
+	}
+	if cfg.Proxy != "" {
+		addrs = []string{pushAddr(a, cfg.Proxy)}
+	}
+	for _, addr := range addrs {
+		conn, ok := k.reaches(what, addr, "let the firewall pass it, or set push.proxy")
+		if !ok {
+			return
+		}
+		conn.Close()
+		k.ok(what, "%s takes connections", addr)
+	}
+	k.ok(what, "%s: the key is good", a.ID)
+}
+
+// pushAddr is where the first connection on the way to Apple goes.
+func pushAddr(a core.AppConfig, proxy string) string {
+	base := proxy
+	switch {
+	case base != "":
+	case a.Endpoint != "":
+		base = a.Endpoint
+	case a.Environment == "sandbox":
+		base = "https://api.sandbox.push.apple.com"
+	default:
+		base = "https://api.push.apple.com"
+	}
+	u, err := url.Parse(base)
+	if err != nil {
+		return base // the dial names it
+	}
+	if u.Port() == "" {
+		port := "443"
+		if u.Scheme == "http" {
+			port = "80"
+		}
+		return net.JoinHostPort(u.Hostname(), port)
+	}
+	return u.Host
+}
