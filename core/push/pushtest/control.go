@@ -2,10 +2,7 @@ package pushtest
 
 import (
 	"fmt"
-	"maps"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 )
 
@@ -49,7 +46,7 @@ func (s *APNs) Control() http.Handler {
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.Stats()) })
 	mux.HandleFunc("POST /tokens", s.postToken)
 	mux.HandleFunc("POST /calls", s.postCall)
-	mux.HandleFunc("POST /faults", s.postFault)
+	mux.HandleFunc("POST /faults", func(w http.ResponseWriter, r *http.Request) { postFault(w, r, s) })
 	return guarded(mux)
 }
 
@@ -112,70 +109,14 @@ func (s *APNs) postCall(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// actions are the faults that happen at once rather than to later pushes.
-var actions = map[string]func(*APNs){
-	"black_hole":         (*APNs).BlackHole,
-	"goaway":             func(s *APNs) { s.GoAway("Shutdown") },
-	"disconnect":         (*APNs).Disconnect,
-	"reset":              (*APNs).ResetStreams,
-	"rotate_certificate": func(s *APNs) { _ = s.RotateCertificate() }, // without randomness the old one stays
-	"clear":              (*APNs).ClearFaults,
-}
-
-// wanted is the body of POST /faults.
-type wanted struct {
-	Fault
-	Latency   *string `json:"latency"`
-	Handshake *string `json:"handshake_delay"`
-	Action    string  `json:"action"`
-	After     int     `json:"after"`
-}
-
-func (s *APNs) postFault(w http.ResponseWriter, r *http.Request) {
-	var in wanted
-	if !readJSON(w, r, &in) {
-		return
+// actions implements steered.
+func (s *APNs) actions() map[string]func() {
+	return map[string]func(){
+		"black_hole":         s.BlackHole,
+		"goaway":             func() { s.GoAway("Shutdown") },
+		"disconnect":         s.Disconnect,
+		"reset":              s.ResetStreams,
+		"rotate_certificate": func() { _ = s.RotateCertificate() }, // without randomness the old one stays
+		"clear":              s.ClearFaults,
 	}
-	if err := in.apply(s); err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	w.WriteHeader(http.StatusNoContent)
-}
-
-// apply checks all of it before it does any of it.
-func (in *wanted) apply(s *APNs) error {
-	latency, err := durationField("latency", in.Latency)
-	if err != nil {
-		return err
-	}
-	handshake, err := durationField("handshake_delay", in.Handshake)
-	if err != nil {
-		return err
-	}
-	act, known := actions[in.Action]
-	switch {
-	case in.Action != "" && !known:
-		return fmt.Errorf("action: must be %s (got %q)", strings.Join(slices.Sorted(maps.Keys(actions)), ", "), in.Action)
-	case in.After < 0 || in.After > 0 && !known:
-		return fmt.Errorf("after: must be a number of pushes, beside an action (got %d)", in.After)
-	case in.Status != 0 && (in.Status < 200 || in.Status > 599):
-		return fmt.Errorf("status: must be from 200 to 599 (got %d)", in.Status)
-	}
-	if in.Latency != nil {
-		s.SetLatency(latency)
-	}
-	if in.Handshake != nil {
-		s.SetHandshakeDelay(handshake)
-	}
-	switch {
-	case in.After > 0:
-		s.After(in.After, in.Action)
-	case known:
-		act(s)
-	}
-	if in.Status != 0 || in.HTML || in.Reset || in.Drop {
-		s.Inject(in.Fault)
-	}
-	return nil
 }

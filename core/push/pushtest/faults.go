@@ -161,9 +161,9 @@ func (s *APNs) Inject(f Fault) { s.faults.add(f) }
 // n more pushes have been accepted and answered. It reports whether there is
 // such an action.
 func (s *APNs) After(n int, action string) bool {
-	act, ok := actions[action]
+	act, ok := s.actions()[action]
 	if ok {
-		s.faults.later(n, func() { act(s) })
+		s.faults.later(n, act)
 	}
 	return ok
 }

@@ -72,10 +72,11 @@ func (m FCMMessage) String() string {
 // it. Its methods are safe for concurrent use.
 type FCM struct {
 	*web
-	// OnPush is called for each accepted push, after the answer was sent. Set it
-	// before Serve.
+	// OnPush is called for each accepted push, in a goroutine of its own as the
+	// answer leaves. Set it before Serve, which waits for it.
 	OnPush func(FCMMessage)
-	// OnAnswer is OnPush for every request to send, refused ones included.
+	// OnAnswer is called for every request to send, refused ones included, before
+	// the answer leaves. It must not block.
 	OnAnswer func(FCMMessage)
 
 	// Static after NewFCM.
@@ -180,8 +181,24 @@ func (s *FCM) Inject(f Fault) {
 	s.faults.add(f)
 }
 
-// ClearFaults forgets the queued faults and the latency.
+// ClearFaults forgets all that is to go wrong, the latencies too.
 func (s *FCM) ClearFaults() {
 	s.oauthFaults.clear()
 	s.faults.clear()
+}
+
+// After does what an action of the control API's POST /faults does, once, when
+// n more pushes have been accepted and answered. It reports whether there is
+// such an action.
+func (s *FCM) After(n int, action string) bool {
+	act, known := s.actions()[action]
+	return s.after(n, act, known)
+}
+
+// actions implements steered.
+func (s *FCM) actions() map[string]func() {
+	out := s.networkActions()
+	out["clear"] = s.ClearFaults
+	out["expire_tokens"] = s.ExpireTokens
+	return out
 }

@@ -110,12 +110,15 @@ func (s *FCM) answer(w http.ResponseWriter, r *http.Request, m *fcmSend, id stri
 	} else {
 		writeJSON(w, map[string]string{"name": m.Name})
 	}
-	_ = http.NewResponseController(w).Flush() // the client is gone if this fails
 	if s.OnAnswer != nil {
 		s.OnAnswer(m.FCMMessage)
 	}
-	if fault == nil && !m.ValidateOnly && s.OnPush != nil {
-		s.OnPush(m.FCMMessage)
+	if fault == nil && !m.ValidateOnly {
+		s.accepted(func() {
+			if s.OnPush != nil {
+				s.OnPush(m.FCMMessage)
+			}
+		})
 	}
 }
 

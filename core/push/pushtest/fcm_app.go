@@ -118,19 +118,19 @@ func (s *FCM) Delivered(token string) []FCMDelivery {
 }
 
 // Show says that the app showed something for the message of that name, as it
-// must for one of high priority.
-func (s *FCM) Show(token, name string) {
+// must for one of high priority. It reports whether there is such a message.
+func (s *FCM) Show(token, name string) bool {
 	s.apps.mu.Lock()
 	defer s.apps.mu.Unlock()
 	a := s.apps.table[token]
 	if a == nil {
-		return
+		return false
 	}
-	for i := range a.urgent {
-		if a.urgent[i].name == name {
-			a.urgent[i].shown = true
-		}
+	i := slices.IndexFunc(a.urgent, func(u urgent) bool { return u.name == name })
+	if i >= 0 {
+		a.urgent[i].shown = true
 	}
+	return i >= 0
 }
 
 func (t *appTable) get(token string) (FCMApp, bool) {

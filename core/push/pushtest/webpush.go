@@ -90,11 +90,11 @@ func (s Subscription) MarshalJSON() ([]byte, error) {
 // agents behind it (RFC 8291). Its methods are safe for concurrent use.
 type WebPush struct {
 	*web
-	// OnPush is called for each accepted message, after the answer was sent. Set
-	// it before Serve.
+	// OnPush is called for each accepted message, in a goroutine of its own as
+	// the answer leaves. Set it before Serve, which waits for it.
 	OnPush func(WebPushMessage)
-	// OnAnswer is OnPush for every request to a subscription, refused ones
-	// included.
+	// OnAnswer is called for every request to a subscription, refused ones
+	// included, before the answer leaves. It must not block.
 	OnAnswer func(WebPushMessage)
 
 	// Static after NewWebPush.
@@ -186,23 +186,25 @@ func (s *WebPush) find(endpoint string) *userAgent {
 }
 
 // Unsubscribe ends a subscription: messages get status, 404 or 410 (RFC 8030
-// §7.3).
-func (s *WebPush) Unsubscribe(endpoint string, status int) {
+// §7.3). It reports whether there is such a subscription.
+func (s *WebPush) Unsubscribe(endpoint string, status int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if ua := s.find(endpoint); ua != nil {
+	ua := s.find(endpoint)
+	if ua != nil {
 		ua.gone = status
 	}
+	return ua != nil
 }
 
 // SetOffline says whether the user agent is away. When it is back it receives
-// what was stored for it.
-func (s *WebPush) SetOffline(endpoint string, offline bool) {
+// what was stored for it. It reports whether there is such a subscription.
+func (s *WebPush) SetOffline(endpoint string, offline bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ua := s.find(endpoint)
 	if ua == nil {
-		return
+		return false
 	}
 	ua.offline = offline
 	if !offline {
@@ -211,6 +213,7 @@ func (s *WebPush) SetOffline(endpoint string, offline bool) {
 			ua.receive(m)
 		}
 	}
+	return true
 }
 
 // Delivered returns what the user agent received, oldest first. The last
@@ -266,4 +269,19 @@ func (s *WebPush) record(m WebPushMessage) {
 		s.sent = slices.Delete(s.sent, 0, maxPushes/10)
 	}
 	s.sent = append(s.sent, m)
+}
+
+// After does what an action of the control API's POST /faults does, once, when
+// n more pushes have been accepted and answered. It reports whether there is
+// such an action.
+func (s *WebPush) After(n int, action string) bool {
+	act, known := s.actions()[action]
+	return s.after(n, act, known)
+}
+
+// actions implements steered.
+func (s *WebPush) actions() map[string]func() {
+	out := s.networkActions()
+	out["clear"] = s.ClearFaults
+	return out
 }

@@ -241,11 +241,14 @@ func (s *WebPush) answer(w http.ResponseWriter, m *webPushSend, id string, refus
 		w.Header().Set("TTL", strconv.FormatInt(int64(m.TTL.Seconds()), 10))
 		w.WriteHeader(m.Status)
 	}
-	_ = http.NewResponseController(w).Flush() // the client is gone if this fails
 	if s.OnAnswer != nil {
 		s.OnAnswer(m.WebPushMessage)
 	}
-	if refused == nil && s.OnPush != nil {
-		s.OnPush(m.WebPushMessage)
+	if refused == nil {
+		s.accepted(func() {
+			if s.OnPush != nil {
+				s.OnPush(m.WebPushMessage)
+			}
+		})
 	}
 }
