@@ -37,7 +37,7 @@ type AppConfig struct {
 	// e2e. Empty: e2e for a device that gave a key, else wake.
 	Privacy     string `toml:"privacy,omitempty"`
 	TeamID      string `toml:"team_id,omitempty"`
-	KeyID       string `toml:"key_id,omitempty"`
+	KeyID       string `toml:"key_id,omitempty"` // may be empty where key_file has, or leads to, Apple's name for it
 	KeyFile     string `toml:"key_file,omitempty"`
 	Environment string `toml:"environment,omitempty"` // production or sandbox
 	Endpoint    string `toml:"endpoint,omitempty"`    // another base URL

@@ -36,7 +36,7 @@ func (s *Server) apps() ([]push.App, error) {
 func (s *Server) apnsApp(a AppConfig) (push.App, error) {
 	c, err := apns.New(apns.Config{
 		BundleID: a.ID, TeamID: a.TeamID, KeyID: a.KeyID, KeyFile: a.KeyFile, Environment: a.Environment,
-		Endpoint: a.Endpoint, CAFile: a.CAFile, Proxy: s.cfg.Push.Proxy,
+		Endpoint: a.Endpoint, CAFile: a.CAFile, Proxy: s.cfg.Push.Proxy, NoProxy: s.cfg.Push.NoProxy,
 	}, s.log, s.deps.Registry)
 	if err != nil {
 		return push.App{}, err

@@ -42,7 +42,7 @@ var privacies = []string{"", "wake", "sender", "full", "e2e"}
 // appFaults check what each provider needs.
 var appFaults = map[string]func(a *AppConfig, f *faults, at string){
 	"apns": func(a *AppConfig, f *faults, at string) {
-		for key, v := range map[string]string{"team_id": a.TeamID, "key_id": a.KeyID, "key_file": a.KeyFile} {
+		for key, v := range map[string]string{"team_id": a.TeamID, "key_file": a.KeyFile} {
 			if v == "" {
 				f.add(at+"."+key, "is needed for apns")
 			}

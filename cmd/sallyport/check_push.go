@@ -40,7 +40,7 @@ func (k *checker) pushApps(cfg core.PushConfig) {
 func (k *checker) apnsApp(what string, a core.AppConfig, cfg core.PushConfig) {
 	_, err := apns.New(apns.Config{
 		BundleID: a.ID, TeamID: a.TeamID, KeyID: a.KeyID, KeyFile: a.KeyFile,
-		Environment: a.Environment, Endpoint: a.Endpoint, CAFile: a.CAFile, Proxy: cfg.Proxy,
+		Environment: a.Environment, Endpoint: a.Endpoint, CAFile: a.CAFile, Proxy: cfg.Proxy, NoProxy: cfg.NoProxy,
 	}, nil, nil)
 	if err != nil {
 		k.fail(what, "the key is the .p8 file from Apple's developer account, key_id stands beside it there", "%s: %v", a.ID, err)

@@ -53,6 +53,17 @@ func (b *Breaker) Open() string {
 	return b.reason
 }
 
+// State returns why nothing is sent and how long it is until the next push
+// tries; "" and 0 where the breaker is shut.
+func (b *Breaker) State(now time.Time) (reason string, left time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.open {
+		return "", 0
+	}
+	return b.reason, max(0, b.until.Sub(now))
+}
+
 // Trip opens the breaker for reason.
 func (b *Breaker) Trip(reason string, now time.Time) {
 	b.mu.Lock()

@@ -16,6 +16,9 @@ func TestBreakerProbesLessAndLessOften(t *testing.T) {
 		}
 		b.Trip("why", time.Now())
 		b.Trip("another push that was under way", time.Now())
+		if reason, left := b.State(time.Now()); reason != "why" || left != 5*time.Second {
+			t.Errorf("state %q, %v", reason, left)
+		}
 		var probes []time.Duration
 		for start := time.Now(); time.Since(start) < 30*time.Minute; time.Sleep(time.Second) {
 			if b.Refuse(time.Now()) != "" {
@@ -42,6 +45,9 @@ func TestBreakerProbesLessAndLessOften(t *testing.T) {
 		b.Reset()
 		if got := b.Refuse(time.Now()); got != "" {
 			t.Errorf("refuses after reset: %q", got)
+		}
+		if reason, left := b.State(time.Now()); reason != "" || left != 0 {
+			t.Errorf("state after reset %q, %v", reason, left)
 		}
 	})
 }

@@ -17,6 +17,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sideshow/apns2"
@@ -38,15 +39,20 @@ var hosts = map[string]string{
 
 // Config is one app at Apple, as a [[push.app]] of the configuration says.
 type Config struct {
-	BundleID    string // id of the app; the topics are it and it with .voip
-	TeamID      string
+	BundleID string // id of the app; the topics are it and it with .voip
+	TeamID   string
+	// KeyFile is the .p8 file, read again when it changes. KeyID may be empty
+	// where the file, or what it is a link to, has the name that Apple gave it,
+	// AuthKey_KEYID.p8; then another key takes over when the link leads to it.
+	KeyFile     string
 	KeyID       string
-	KeyFile     string // .p8 file, read again when it changes
 	Environment string // Production, the default, or Sandbox
 	// Endpoint is another base URL for both environments, https://HOST:PORT.
 	Endpoint string
 	CAFile   string // PEM that replaces the system's roots
 	Proxy    string // http://USER:PASSWORD@HOST:PORT; "" connects directly
+	// NoProxy are hosts, .suffixes, addresses and prefixes reached without Proxy.
+	NoProxy []string
 	// Dial opens the TCP connections; nil uses the network.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
@@ -58,20 +64,25 @@ type Client struct {
 	cfg       Config
 	log       *slog.Logger
 	metrics   *metrics
+	proxy     proxyFunc
 	endpoints map[bool]*endpoint // by Token.Sandbox; both the same where there is one host
 
 	keyMu sync.Mutex
-	keyID string // guarded by keyMu
-	key   []byte // guarded by keyMu; what KeyFile held
+	key   key // guarded by keyMu; what KeyFile held
 
-	health push.Health // has its own lock
+	astray astray       // has its own lock
+	open   atomic.Int64 // connections
+
+	state state // has its own lock
 }
 
 var _ push.Sender = (*Client)(nil)
 
 // endpoint is one host of Apple's.
 type endpoint struct {
+	host         string // base URL
 	calls, notes *lane
+	proven       atomic.Bool  // a push was accepted here
 	breaker      push.Breaker // has its own lock
 }
 
@@ -100,7 +111,7 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Client, erro
 	if err != nil {
 		return nil, err
 	}
-	proxy, err := cfg.proxy()
+	proxy, err := push.ProxyFunc(cfg.Proxy, cfg.NoProxy)
 	if err != nil {
 		return nil, err
 	}
@@ -108,19 +119,25 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Client, erro
 		cfg:     cfg,
 		log:     log.With("room", "apns", "app", cfg.BundleID),
 		metrics: newMetrics(reg),
-		keyID:   cfg.KeyID,
+		proxy:   proxy,
 	}
-	s, text, err := c.readKey(cfg.KeyID)
-	if err != nil {
+	if c.key, err = c.readKey(); err != nil {
 		return nil, err
 	}
-	c.key = text
-	c.endpoints = cfg.endpoints(s, func(host string) func(bearer) *line {
-		return func(b bearer) *line {
-			return newLine(host, trust, proxy, cfg.Dial, c.metrics.connections.Inc, b)
-		}
+	if name := keyIDOf(c.key.file); name != "" && name != c.key.signer.keyID {
+		c.log.Warn("key_id is not the one in the name of key_file", "key_id", c.key.signer.keyID, "file", c.key.file)
+	}
+	way := way{trust: trust, proxy: proxy, dial: cfg.Dial, opened: c.opened, closed: func() { c.open.Add(-1) }}
+	c.endpoints = cfg.endpoints(c.key.signer, func(host string) func(bearer) *line {
+		return func(b bearer) *line { return newLine(host, way, b) }
 	})
 	return c, nil
+}
+
+// opened counts a connection.
+func (c *Client) opened() {
+	c.open.Add(1)
+	c.metrics.connections.Inc()
 }
 
 // check reports every fault of the configuration that needs no file to see.
@@ -136,7 +153,6 @@ func (cfg *Config) check() error {
 	}
 	fault(cfg.BundleID == "", "id: must be the app's bundle id")
 	fault(cfg.TeamID == "", "team_id: must be the ten characters of Apple's team id")
-	fault(cfg.KeyID == "", "key_id: must be the ten characters of the key's id")
 	fault(cfg.KeyFile == "", "key_file: must name the .p8 file")
 	_, known := hosts[cfg.Environment]
 	fault(!known, "environment: must be %q or %q (got %q)", Production, Sandbox, cfg.Environment)
@@ -166,22 +182,11 @@ func (cfg *Config) trust() (*tls.Config, error) {
 	return t, nil
 }
 
-// proxy never repeats the URL in an error: it may hold a password.
-func (cfg *Config) proxy() (*url.URL, error) {
-	if cfg.Proxy == "" {
-		return nil, nil
-	}
-	u, err := url.Parse(cfg.Proxy)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return nil, errors.New("push.proxy: must be http://HOST:PORT or https://HOST:PORT")
-	}
-	return u, nil
-}
-
 // endpoints makes the hosts that tokens of either kind go to.
 func (cfg *Config) endpoints(s *signer, lines func(host string) func(bearer) *line) map[bool]*endpoint {
 	one := func(host string) *endpoint {
 		return &endpoint{
+			host:  host,
 			calls: &lane{make: lines(host), signer: s},
 			notes: &lane{make: lines(host), signer: s},
 		}
@@ -196,7 +201,3 @@ func (cfg *Config) endpoints(s *signer, lines func(host string) func(bearer) *li
 	}
 	return map[bool]*endpoint{false: one(hosts[Production]), true: sandbox}
 }
-
-// Health reports whether pushes can be expected to be accepted, and if not the
-// last error with what to do about it.
-func (c *Client) Health() (ok bool, lastError string) { return c.health.Get() }

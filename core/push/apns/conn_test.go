@@ -1,12 +1,7 @@
 package apns_test
 
 import (
-	"bufio"
 	"context"
-	"encoding/base64"
-	"io"
-	"net"
-	"net/http"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -189,86 +184,4 @@ func TestCallThatIsWithdrawnStopsThePush(t *testing.T) {
 	if ok, last := c.Health(); !ok {
 		t.Errorf("health suffers: %s", last)
 	}
-}
-
-func TestP15_EgressProxyWithPassword(t *testing.T) {
-	a := newApple(t, pushtest.APNsConfig{})
-	p := newProxy(t, "user", "secret")
-	cfg := a.config()
-	cfg.Proxy = "http://user:secret@" + p.addr
-	c := a.client(cfg)
-	phone := a.phone(push.KindVoIP)
-	for range 5 {
-		wantOutcome(t, c.Send(callContext(t), ring(phone)), push.Accepted)
-	}
-	if p.connects() != 1 {
-		t.Errorf("%d CONNECTs, want 1", p.connects())
-	}
-
-	cfg.Proxy = "http://user:wrong@" + p.addr
-	r := a.client(cfg).Send(callContext(t), ring(phone))
-	wantOutcome(t, r, push.ProviderDown)
-	if r.Reason == "" || r.Reason == "no answer in time" {
-		t.Errorf("reason %q does not name the proxy's answer", r.Reason)
-	}
-}
-
-// proxy is an HTTP proxy that knows CONNECT alone.
-type proxy struct {
-	addr string
-	mu   sync.Mutex
-	n    int
-}
-
-func (p *proxy) connects() int { p.mu.Lock(); defer p.mu.Unlock(); return p.n }
-
-func newProxy(t *testing.T, user, password string) *proxy {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{addr: l.Addr().String()}
-	want := "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	t.Cleanup(func() { cancel(); _ = l.Close(); wg.Wait() })
-	wg.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() { p.serve(ctx, c, want) })
-		}
-	})
-	return p
-}
-
-func (p *proxy) serve(ctx context.Context, c net.Conn, want string) {
-	defer c.Close()
-	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
-	in := bufio.NewReader(c)
-	r, err := http.ReadRequest(in)
-	if err != nil {
-		return
-	}
-	if r.Method != http.MethodConnect || r.Header.Get("Proxy-Authorization") != want {
-		_, _ = io.WriteString(c, "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
-		return
-	}
-	p.mu.Lock()
-	p.n++
-	p.mu.Unlock()
-	out, err := net.Dial("tcp", r.Host)
-	if err != nil {
-		return
-	}
-	defer out.Close()
-	_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
-	done := make(chan struct{})
-	go func() { defer close(done); _, _ = io.Copy(out, in); _ = out.Close() }()
-	_, _ = io.Copy(c, out)
-	_ = c.Close()
-	<-done
 }

@@ -1,6 +1,13 @@
 package apns
 
-import "time"
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// Reasons are Apple's that have a verdict of their own.
+func Reasons() []string { return slices.Sorted(maps.Keys(reasons)) }
 
 // SignForBenchmark returns a function that signs a provider token.
 func SignForBenchmark(path string) (func(), error) {

@@ -6,7 +6,11 @@ import (
 	"crypto/ecdsa"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
+
+	"sallyport/core/push"
 )
 
 // keyEvery is how often the key file is looked at. A key that Apple refuses
@@ -38,59 +42,74 @@ func (c *Client) Close() {
 	}
 }
 
-// Rekey changes to another key of the team, whose id is keyID and which is in
-// the key file now. Pushes under way end with the old key, which Apple honours
-// beside the new one.
-func (c *Client) Rekey(keyID string) error {
-	c.keyMu.Lock()
-	defer c.keyMu.Unlock()
-	s, text, err := c.readKey(keyID)
-	if err != nil {
-		return err
-	}
-	c.keyID, c.key = keyID, text
-	c.use(s)
-	return nil
+// key is what the key file held.
+type key struct {
+	file   string // of the key itself, links resolved
+	text   []byte
+	signer *signer
 }
 
 // reload reports whether the key file holds another key than before. A file
-// that cannot be read is told once, and the old key stays.
+// that cannot be read is told once, and the old key stays. Pushes under way end
+// with the old key, which Apple honours beside the new one.
 func (c *Client) reload() bool {
 	c.keyMu.Lock()
 	defer c.keyMu.Unlock()
-	s, text, err := c.readKey(c.keyID)
+	k, err := c.readKey()
 	if err != nil {
-		if c.health.Set(err.Error()) {
+		if c.state.set(&push.Trouble{Kind: push.TroubleAuth, Text: err.Error(), Remedy: "the old key is used until the file is right"}) {
 			c.log.Error("push key unreadable, the old one stays", "err", err)
 		}
 		return false
 	}
-	if bytes.Equal(text, c.key) {
+	if k.signer.keyID == c.key.signer.keyID && bytes.Equal(k.text, c.key.text) {
 		return false
 	}
-	c.key = text
-	c.use(s)
+	c.key = k
+	for _, e := range c.endpoints {
+		e.breaker.Reset()
+		e.calls.rekey(k.signer)
+		e.notes.rekey(k.signer)
+	}
+	c.state.set(nil)
+	c.log.Info("push key loaded", "key_id", k.signer.keyID, "file", k.file)
 	return true
 }
 
-// use lets each lane begin a connection with s. Guarded by keyMu.
-func (c *Client) use(s *signer) {
-	for _, e := range c.endpoints {
-		e.breaker.Reset()
-		e.calls.rekey(s)
-		e.notes.rekey(s)
+// readKey reads the key file, which is small or not a key. The file is the one
+// that a link leads to now, and so is the name: no key is read under the id of
+// another.
+func (c *Client) readKey() (key, error) {
+	fail := func(err error) (key, error) {
+		return key{}, fmt.Errorf("push app %q: key_file: %w", c.cfg.BundleID, err)
 	}
-	c.health.Set("")
-	c.log.Info("push key loaded", "key_id", s.keyID)
+	file, err := filepath.EvalSymlinks(c.cfg.KeyFile)
+	if err != nil {
+		return fail(err)
+	}
+	text, private, err := readP8(file)
+	if err != nil {
+		return fail(err)
+	}
+	id := c.cfg.KeyID
+	if id == "" {
+		id = keyIDOf(file)
+	}
+	if id == "" {
+		return key{}, fmt.Errorf("push app %q: key_id: must be the ten characters of the key's id, as %s is not named AuthKey_KEYID.p8", c.cfg.BundleID, file)
+	}
+	return key{file: file, text: text, signer: &signer{key: private, keyID: id, team: c.cfg.TeamID}}, nil
 }
 
-// readKey reads the key file, which is small or not a key.
-func (c *Client) readKey(keyID string) (*signer, []byte, error) {
-	text, key, err := readP8(c.cfg.KeyFile)
-	if err != nil {
-		return nil, nil, fmt.Errorf("push app %q: key_file: %w", c.cfg.BundleID, err)
+// keyIDOf is the id of the key in a file that has the name Apple gave it,
+// AuthKey_KEYID.p8, or "".
+func keyIDOf(file string) string {
+	id, apples := strings.CutPrefix(filepath.Base(file), "AuthKey_")
+	id, p8 := strings.CutSuffix(id, ".p8")
+	if !apples || !p8 || strings.ContainsFunc(id, func(r rune) bool { return (r < '0' || r > '9') && (r < 'A' || r > 'Z') }) {
+		return ""
 	}
-	return &signer{key: key, keyID: keyID, team: c.cfg.TeamID}, text, nil
+	return id
 }
 
 func readP8(path string) ([]byte, *ecdsa.PrivateKey, error) {

@@ -94,6 +94,19 @@ func (l *lane) superseded(ln *line) bool {
 	return was != l.signer
 }
 
+// issued is the time of the provider token in use, zero if there is none.
+func (l *lane) issued() time.Time {
+	l.mu.Lock()
+	ln := l.cur
+	l.mu.Unlock()
+	if ln == nil {
+		return time.Time{}
+	}
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	return ln.bearer.iat
+}
+
 // rekey makes the next push open a line with another key.
 func (l *lane) rekey(s *signer) {
 	l.mu.Lock()

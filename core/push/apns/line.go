@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"mime"
@@ -30,6 +31,17 @@ const (
 // dialFunc opens the TCP connection below TLS.
 type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
+// proxyFunc is what [http.Transport.Proxy] is.
+type proxyFunc func(*http.Request) (*url.URL, error)
+
+// way is how lines reach APNs, and who counts their connections.
+type way struct {
+	trust          *tls.Config
+	proxy          proxyFunc
+	dial           dialFunc
+	opened, closed func()
+}
+
 // line is one HTTP/2 connection to APNs, never another, with what Apple binds
 // to a connection: the number of streams, the provider token, the key. What
 // ended or does not answer is retired, and its lane makes another line: left
@@ -39,9 +51,9 @@ type line struct {
 	// Static after newLine.
 	client    *apns2.Client
 	transport *http.Transport
-	opened    func() // counts connections
-	gate      gate   // has its own lock
-	answered  stamp  // has its own lock
+	way       way
+	gate      gate  // has its own lock
+	answered  stamp // has its own lock
 
 	mu      sync.Mutex
 	bearer  bearer // guarded by mu
@@ -66,28 +78,29 @@ type conn struct {
 // Close implements [net.Conn].
 func (c *conn) Close() error {
 	c.line.mu.Lock()
-	if c.line.conn == c {
+	last := c.line.conn == c
+	if last {
 		c.line.conn = nil
 	}
 	c.line.mu.Unlock()
+	if last {
+		c.line.way.closed()
+	}
 	return c.Conn.Close()
 }
 
 // newLine makes a line to host, which dials when it is first used.
-func newLine(host string, trust *tls.Config, proxy *url.URL, dial dialFunc, opened func(), b bearer) *line {
-	l := &line{bearer: b, opened: opened}
+func newLine(host string, w way, b bearer) *line {
+	l := &line{bearer: b, way: w}
 	l.transport = &http.Transport{
-		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			return l.dial(ctx, dial, network, addr)
-		},
-		TLSClientConfig:     trust.Clone(),
-		TLSHandshakeTimeout: dialTimeout,
-		ForceAttemptHTTP2:   true,
-		HTTP2:               &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
-		DisableCompression:  true,
-	}
-	if proxy != nil {
-		l.transport.Proxy = http.ProxyURL(proxy)
+		DialContext:            l.dial,
+		Proxy:                  w.proxy,
+		OnProxyConnectResponse: throughProxy,
+		TLSClientConfig:        w.trust.Clone(),
+		TLSHandshakeTimeout:    dialTimeout,
+		ForceAttemptHTTP2:      true,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+		DisableCompression:     true,
 	}
 	l.client = &apns2.Client{Host: host, HTTPClient: &http.Client{
 		Transport:     l,
@@ -98,13 +111,13 @@ func newLine(host string, trust *tls.Config, proxy *url.URL, dial dialFunc, open
 
 // dial opens the line's one connection. The transport asks for a second one
 // when the first is closed, going away or full.
-func (l *line) dial(ctx context.Context, dial dialFunc, network, addr string) (net.Conn, error) {
+func (l *line) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	if err := l.mayDial(); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	c, err := dial(ctx, network, addr)
+	c, err := l.way.dial(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +128,7 @@ func (l *line) dial(ctx context.Context, dial dialFunc, network, addr string) (n
 		return nil, errRetired
 	}
 	l.conn = &conn{Conn: c, line: l}
-	l.opened()
+	l.way.opened()
 	return l.conn, nil
 }
 
@@ -133,6 +146,21 @@ func (l *line) mayDial() error {
 	default:
 		return errBusy
 	}
+}
+
+// proxyError is a proxy's word that it does not let us through.
+type proxyError struct{ status int }
+
+func (e *proxyError) Error() string {
+	return fmt.Sprintf("the proxy answers %d %s", e.status, http.StatusText(e.status))
+}
+
+// throughProxy reads the proxy's answer to CONNECT.
+func throughProxy(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
+	if resp.StatusCode != http.StatusOK {
+		return &proxyError{resp.StatusCode}
+	}
+	return nil
 }
 
 // answer is what came back for one attempt: a status with Apple's reason, or

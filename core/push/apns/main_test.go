@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -94,6 +95,29 @@ func (a *apple) phone(kind string) push.Token {
 	value := pushtest.NewToken()
 	a.Register(value, pushtest.Device{Topic: topic})
 	return push.Token{Provider: push.ProviderAPNs, Kind: kind, Param: "ABCDE12345." + bundle, Value: value}
+}
+
+// inBothEnvironments is a client of two simulators that know its key, at
+// Apple's own names.
+func (a *apple) inBothEnvironments(sandbox *apple, production, dev *pushtest.Listener) *apns.Client {
+	a.t.Helper()
+	p8, public, err := pushtest.GenerateKey()
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	for _, one := range []*apple{a, sandbox} {
+		one.AddKey("BOTHKEY001", pushtest.Key{Team: pushtest.Team, Public: public})
+	}
+	return a.client(apns.Config{
+		BundleID: bundle, TeamID: pushtest.Team, KeyID: "BOTHKEY001", KeyFile: a.write("both.p8", p8),
+		CAFile: a.write("both.pem", append(a.CA(), sandbox.CA()...)),
+		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if strings.HasPrefix(addr, "api.sandbox.") {
+				return dev.Dial(ctx, network, addr)
+			}
+			return production.Dial(ctx, network, addr)
+		},
+	})
 }
 
 // clean fails the test for each rule of Apple's that was broken.

@@ -3,6 +3,7 @@ package apns
 import (
 	"errors"
 	"net/http"
+	"time"
 
 	"sallyport/core/push"
 )
@@ -25,21 +26,37 @@ type verdict struct {
 	trip bool
 	// alarm shows the reason on the status page though the breaker stays shut.
 	alarm bool
+	// suspect: it speaks against the token, unless we pushed to the wrong
+	// environment or topic.
+	suspect bool
+	// retry is how long to wait before the push may be sent again; 0 is never.
+	// Where trip is set it waits for the breaker instead.
+	retry time.Duration
 }
+
+// How long to wait before a push is sent again.
+const (
+	// soon is for trouble on the way to Apple; who sends again backs off.
+	soon = 5 * time.Second
+	// afterThrottle is for a device token that took too many pushes in a row.
+	afterThrottle = 30 * time.Second
+	// afterServer is Apple's word on its own errors.
+	afterServer = 15 * time.Minute
+)
 
 // The verdicts that several reasons share.
 var (
 	gone       = verdict{outcome: push.DeadToken}
-	quarantine = verdict{outcome: push.Refused}
+	quarantine = verdict{outcome: push.Refused, suspect: true}
 	misuse     = verdict{outcome: push.Refused, alarm: true}
-	throttled  = verdict{outcome: push.Refused}
-	leaving    = verdict{outcome: push.ProviderDown, again: true, dead: true}
-	noAnswer   = verdict{outcome: push.ProviderDown, again: true, dead: true, alarm: true}
-	server     = verdict{outcome: push.ProviderDown, again: true, callOnly: true, alarm: true}
-	updates    = verdict{outcome: push.ProviderDown, again: true, hold: true, alarm: true}
+	throttled  = verdict{outcome: push.Refused, retry: afterThrottle}
+	leaving    = verdict{outcome: push.ProviderDown, again: true, dead: true, retry: soon}
+	noAnswer   = verdict{outcome: push.ProviderDown, again: true, dead: true, alarm: true, retry: soon}
+	server     = verdict{outcome: push.ProviderDown, again: true, callOnly: true, alarm: true, retry: afterServer}
+	updates    = verdict{outcome: push.ProviderDown, again: true, hold: true, alarm: true, retry: keepToken}
 	expired    = verdict{outcome: push.ProviderDown, again: true, remint: true, trip: true}
 	credential = verdict{outcome: push.ProviderDown, trip: true}
-	crowded    = verdict{outcome: push.ProviderDown, alarm: true}
+	crowded    = verdict{outcome: push.ProviderDown, alarm: true, retry: soon}
 )
 
 // reasons are Apple's ("Handling notification responses from APNs"). Only two

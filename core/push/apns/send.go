@@ -31,15 +31,30 @@ func (c *Client) Send(ctx context.Context, n push.Notification) push.Result {
 	if reason != "" {
 		return push.Result{Outcome: push.Refused, Reason: reason, ID: n.ID}
 	}
-	e := c.endpoints[n.Token.Sandbox]
-	if reason := e.breaker.Refuse(time.Now()); reason != "" {
-		return push.Result{Outcome: push.ProviderDown, Reason: reason + " (earlier push; not sent)", ID: n.ID}
+	e := c.endpoint(n.Token)
+	now := time.Now()
+	if reason := e.breaker.Refuse(now); reason != "" {
+		_, left := e.breaker.State(now)
+		return push.Result{
+			Outcome: push.ProviderDown, Reason: reason + " (earlier push; not sent)", ID: n.ID, Retry: max(left, time.Second),
+		}
 	}
-	a := c.attempts(ctx, newSending(e, n, note))
+	s := newSending(e, n, note)
+	a := c.attempts(ctx, s)
 	v := judge(a)
 	c.note(ctx, e, v, a)
+	if a.reason == "BadDeviceToken" {
+		if b, found := c.elsewhere(ctx, s, n.Token); found {
+			a, v = b, judge(b)
+		}
+	}
+	if v.trip {
+		_, v.retry = e.breaker.State(time.Now())
+		v.retry = max(v.retry, time.Second)
+	}
 	return push.Result{
 		Outcome: v.outcome, Reason: a.String(), Status: a.status, ID: n.ID, DeadSince: a.timestamp,
+		Retry: v.retry, Suspect: v.suspect,
 	}
 }
 
@@ -108,7 +123,7 @@ func (c *Client) again(l *lane, ln *line, v verdict, urgent bool) bool {
 			return false
 		}
 	case v.trip:
-		return l.superseded(ln) || c.reload()
+		return l.superseded(ln) || c.reload() || l.superseded(ln) // by another push that read the key meanwhile
 	case v.hold:
 		l.hold(ln)
 	case !v.again || v.callOnly && !urgent:
@@ -126,7 +141,7 @@ func (c *Client) notification(n push.Notification) (_ *apns2.Notification, reaso
 	}
 	out := &apns2.Notification{
 		ApnsID: n.ID, CollapseID: n.CollapseID, DeviceToken: token, Payload: n.Payload,
-		Topic: c.cfg.BundleID, PushType: apns2.PushTypeAlert,
+		Topic: c.topic(n.Channel), PushType: apns2.PushTypeAlert,
 		Expiration: n.Expiration, Priority: n.Priority,
 	}
 	limit := push.MaxMessage
@@ -134,7 +149,7 @@ func (c *Client) notification(n push.Notification) (_ *apns2.Notification, reaso
 		out.PushType = apns2.PushTypeBackground
 	}
 	if n.Channel == push.VoIP {
-		out.Topic, out.PushType, limit = c.cfg.BundleID+".voip", apns2.PushTypeVOIP, push.MaxVoIP
+		out.PushType, limit = apns2.PushTypeVOIP, push.MaxVoIP
 	}
 	if len(n.Payload) > limit {
 		return nil, fmt.Sprintf("PayloadTooLarge: %d bytes, at most %d (not sent)", len(n.Payload), limit)
@@ -151,43 +166,12 @@ func (c *Client) notification(n push.Notification) (_ *apns2.Notification, reaso
 	return out, ""
 }
 
-// note draws the consequences of the final verdict for the pushes to come.
-func (c *Client) note(ctx context.Context, e *endpoint, v verdict, a answer) {
-	switch {
-	case v.outcome == push.Accepted:
-		e.breaker.Reset()
-		if c.health.Set("") {
-			c.log.Info("push works again")
-		}
-	case errors.Is(ctx.Err(), context.Canceled), errors.Is(a.err, errClosed):
-		// who asked for the push wants it no more: this says nothing of Apple
-	case v.trip:
-		e.breaker.Trip(a.String(), time.Now())
-		fallthrough
-	case v.alarm, v.outcome == push.ProviderDown:
-		if c.health.Set(a.String() + remedy(a)) {
-			c.log.Warn("push fails", "status", a.status, "reason", a.String(), "remedy", remedy(a))
-		}
+// topic is the app's on a channel.
+func (c *Client) topic(channel push.Channel) string {
+	if channel == push.VoIP {
+		return c.cfg.BundleID + ".voip"
 	}
-}
-
-// remedies are what an operator does about a reason.
-var remedies = map[string]string{
-	"ExpiredProviderToken":       "is this machine's clock right?",
-	"InvalidProviderToken":       "do team_id, key_id and key_file belong together?",
-	"MissingProviderToken":       "do team_id, key_id and key_file belong together?",
-	"UnrelatedKeyIdInToken":      "is the key of the same team, and valid for this app?",
-	"BadEnvironmentKeyIdInToken": "the key is for Apple's other environment",
-	"BadEnvironmentKeyInToken":   "the key is for Apple's other environment",
-	"TopicDisallowed":            "is id the bundle id of an app of this team?",
-	"BadTopic":                   "is id the bundle id of an app of this team?",
-}
-
-func remedy(a answer) string {
-	if r := remedies[a.reason]; r != "" {
-		return ": " + r
-	}
-	return ""
+	return c.cfg.BundleID
 }
 
 // String names the answer for people. It holds no token: URLs were taken out

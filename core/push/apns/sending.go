@@ -29,8 +29,8 @@ const (
 // its time in the queue before that is as long as it is of use.
 type sending struct {
 	// Static.
+	e      *endpoint
 	l      *lane
-	closed func(time.Time) string // the breaker's word: why nothing may be sent now, or ""
 	urgent bool
 	came   time.Time
 	until  time.Time // for its turn
@@ -40,11 +40,19 @@ type sending struct {
 }
 
 func newSending(e *endpoint, n push.Notification, note *apns2.Notification) *sending {
-	s := &sending{l: e.lane(n.Urgent), closed: e.breaker.Refuse, urgent: n.Urgent, came: time.Now(), until: n.Until, note: note}
+	s := &sending{e: e, l: e.lane(n.Urgent), urgent: n.Urgent, came: time.Now(), until: n.Until, note: note}
 	if s.until.IsZero() {
 		s.until = s.came.Add(s.patience())
 	}
 	return s
+}
+
+// to is the same push on its way to another endpoint, with what is left of its
+// time.
+func (s *sending) to(e *endpoint) *sending {
+	out := *s
+	out.e, out.l = e, e.lane(s.urgent)
+	return &out
 }
 
 // patience is how long it waits, and has waited, while nobody is answered.
@@ -92,7 +100,7 @@ func (s *sending) turn(ctx context.Context, ln *line) error {
 	case err != nil:
 		return err
 	}
-	if reason := s.closed(time.Now()); reason != "" { // said to those ahead
+	if reason := s.e.breaker.Open(); reason != "" { // said to those ahead
 		if ln.gate.leave(0) {
 			ln.close()
 		}

@@ -3,9 +3,6 @@ package apns_test
 import (
 	"context"
 	"errors"
-	"go/parser"
-	"go/token"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,150 +62,6 @@ func TestABackgroundPushIsSentAsOne(t *testing.T) {
 		t.Errorf("sent %+v", got)
 	}
 	a.clean()
-}
-
-// The transport's strict mode dead-locks with Apple's change of the allowed
-// streams from 1 to 1000 (golang/go#70809).
-func TestP9_StrictStreamLimitIsNeverSet(t *testing.T) {
-	files, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") {
-			continue
-		}
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := parser.ParseFile(token.NewFileSet(), file, text, 0); err != nil {
-			t.Fatal(err)
-		}
-		if strings.Contains(string(text), "StrictMaxConcurrent") {
-			t.Errorf("%s sets the strict stream limit", file)
-		}
-	}
-}
-
-// action is what must follow from an answer that is given once.
-type action struct {
-	status  int
-	outcome push.Outcome
-	sent    int // requests seen for one call
-	conns   int // connections opened for it
-	healthy bool
-}
-
-var (
-	isGone      = action{410, push.DeadToken, 1, 1, true}
-	quarantined = action{400, push.Refused, 1, 1, true}
-	misused     = action{400, push.Refused, 1, 1, false}
-	blocked     = action{403, push.ProviderDown, 1, 1, false}
-	reconnected = action{400, push.Accepted, 2, 2, true}
-)
-
-func (a action) with(status int) action { a.status = status; return a }
-
-var actions = map[string]action{
-	"Unregistered":                isGone,
-	"ExpiredToken":                isGone,
-	"BadDeviceToken":              quarantined,
-	"DeviceTokenNotForTopic":      quarantined,
-	"BadTopic":                    misused,
-	"MissingTopic":                misused,
-	"TopicDisallowed":             misused,
-	"InvalidPushType":             misused,
-	"BadPriority":                 misused,
-	"BadCollapseId":               misused,
-	"BadExpirationDate":           misused,
-	"BadMessageId":                misused,
-	"DuplicateHeaders":            misused,
-	"MissingDeviceToken":          misused,
-	"PayloadEmpty":                misused,
-	"BadPath":                     misused.with(404),
-	"MethodNotAllowed":            misused.with(405),
-	"PayloadTooLarge":             misused.with(413),
-	"IdleTimeout":                 reconnected,
-	"Shutdown":                    reconnected.with(503),
-	"ExpiredProviderToken":        reconnected.with(403),
-	"TooManyProviderTokenUpdates": reconnected.with(429),
-	"InvalidProviderToken":        blocked,
-	"MissingProviderToken":        blocked,
-	"UnrelatedKeyIdInToken":       blocked,
-	"BadEnvironmentKeyIdInToken":  blocked,
-	"BadEnvironmentKeyInToken":    blocked,
-	"BadCertificate":              blocked,
-	"BadCertificateEnvironment":   blocked,
-	"Forbidden":                   blocked,
-	"TooManyRequests":             {429, push.Refused, 1, 1, true},
-	"InternalServerError":         reconnected.with(500),
-	"ServiceUnavailable":          reconnected.with(503),
-	"InventedTomorrow":            misused.with(422),
-	"GoneSomehow":                 isGone,
-}
-
-func TestP10_EachReasonHasItsAction(t *testing.T) {
-	a := newApple(t, pushtest.APNsConfig{})
-	phone := a.phone(push.KindVoIP)
-	for reason, want := range actions {
-		t.Run(reason, func(t *testing.T) {
-			c := a.client(a.config())
-			t.Cleanup(c.Close)
-			seen, conns := len(a.Pushes()), a.Stats().Connections
-			a.Inject(pushtest.Fault{Status: want.status, Reason: reason})
-			r := c.Send(callContext(t), ring(phone))
-			wantOutcome(t, r, want.outcome)
-			if want.outcome != push.Accepted && (r.Status != want.status || r.Reason != reason) {
-				t.Errorf("result says %d %q", r.Status, r.Reason)
-			}
-			if got := len(a.Pushes()) - seen; got != want.sent {
-				t.Errorf("%d requests, want %d", got, want.sent)
-			}
-			if got := a.Stats().Connections - conns; got != want.conns {
-				t.Errorf("%d connections, want %d", got, want.conns)
-			}
-			if ok, last := c.Health(); ok != want.healthy || !ok && !strings.HasPrefix(last, reason) {
-				t.Errorf("health %v %q, want %v", ok, last, want.healthy)
-			}
-		})
-	}
-}
-
-func TestP10_CredentialErrorStopsFurtherPushes(t *testing.T) {
-	a := newApple(t, pushtest.APNsConfig{})
-	c := a.client(a.config())
-	phone := a.phone(push.KindVoIP)
-	a.Inject(pushtest.Fault{Status: 403, Reason: "InvalidProviderToken", Count: 100})
-	for range 20 {
-		wantOutcome(t, c.Send(callContext(t), ring(phone)), push.ProviderDown)
-	}
-	if n := len(a.Pushes()); n != 1 {
-		t.Errorf("%d requests with refused credentials, want 1", n)
-	}
-}
-
-func TestP10_NoteIsNotResentOn503(t *testing.T) {
-	a := newApple(t, pushtest.APNsConfig{})
-	c := a.client(a.config())
-	a.Inject(pushtest.Fault{Status: 503, Reason: "ServiceUnavailable"})
-	wantOutcome(t, c.Send(t.Context(), tell(a.phone(push.KindAlert))), push.ProviderDown)
-	if n := len(a.Pushes()); n != 1 {
-		t.Errorf("%d requests, want 1: Apple asks for a quarter of an hour", n)
-	}
-}
-
-func TestP10_PageOfAProxyKeepsItsStatus(t *testing.T) {
-	a := newApple(t, pushtest.APNsConfig{})
-	c := a.client(a.config())
-	phone := a.phone(push.KindVoIP)
-	a.Inject(pushtest.Fault{HTML: true, Count: 2})
-	r := c.Send(callContext(t), ring(phone))
-	if r.Outcome != push.ProviderDown || r.Status != http.StatusBadGateway || r.Reason != "HTTP status 502" {
-		t.Errorf("got %+v", r)
-	}
-	a.Inject(pushtest.Fault{Reset: true})
-	wantOutcome(t, c.Send(callContext(t), ring(phone)), push.Accepted)
 }
 
 func TestP11_DeathHasItsTime(t *testing.T) {
@@ -322,7 +175,6 @@ func TestConfigErrorsNameTheKey(t *testing.T) {
 	for want, change := range map[string]func(*apns.Config){
 		"id: ":                        func(c *apns.Config) { c.BundleID = "" },
 		"team_id: ":                   func(c *apns.Config) { c.TeamID = "" },
-		"key_id: ":                    func(c *apns.Config) { c.KeyID = "" },
 		"key_file: must":              func(c *apns.Config) { c.KeyFile = "" },
 		"environment: ":               func(c *apns.Config) { c.Environment = "staging" },
 		"endpoint: ":                  func(c *apns.Config) { c.Endpoint = "http://127.0.0.1:2197" },
