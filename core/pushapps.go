@@ -28,6 +28,7 @@ func (s *Server) apps() ([]push.App, error) {
 		if err != nil {
 			return nil, fmt.Errorf("push.app[%d]: %w", i, err)
 		}
+		app.Privacy = push.Privacy(a.Privacy)
 		apps = append(apps, app)
 	}
 	return apps, nil

@@ -65,8 +65,10 @@ func decode(t *testing.T, payload []byte) map[string]any {
 	if err := json.Unmarshal(payload, &m); err != nil {
 		t.Fatalf("payload is not JSON: %v: %q", err, payload)
 	}
-	if _, ok := m["aps"].(map[string]any); !ok {
-		t.Fatalf("aps is no object: %q", payload)
+	if aps, ok := m["aps"]; ok {
+		if _, ok := aps.(map[string]any); !ok {
+			t.Fatalf("aps is no object: %q", payload)
+		}
 	}
 	return m
 }

@@ -10,10 +10,11 @@ import (
 // App is one app at one provider, with the credentials that reach it. Two
 // apps never share a Sender, nor therefore a connection.
 type App struct {
-	ID       string // bundle id or Android package
-	Provider string // ProviderAPNs, ProviderFCM or ProviderWebPush
-	TeamID   string // Apple's team; "" fits any
-	Project  string // FCM's project, which a client names in pn-param
+	ID       string  // bundle id or Android package
+	Provider string  // ProviderAPNs, ProviderFCM or ProviderWebPush
+	TeamID   string  // Apple's team; "" fits any
+	Project  string  // FCM's project, which a client names in pn-param
+	Privacy  Privacy // how much of its pushes is shown
 	Sender   Sender
 	// Run does what the Sender needs done in the background until ctx ends, and
 	// leaves nothing behind; nil if nothing. [Service.Run] runs it.

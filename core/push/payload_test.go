@@ -79,7 +79,7 @@ func TestP26_NoteShowsNobody(t *testing.T) {
 			}
 		}
 		aps := got["aps"].(map[string]any)
-		if d := cmp.Diff(map[string]any{"title": title}, aps["alert"]); d != "" {
+		if d := cmp.Diff(map[string]any{"title": title, "title-loc-key": title}, aps["alert"]); d != "" {
 			t.Error(d)
 		}
 		if aps["mutable-content"] != 1.0 || got["channel"] != "message" || got["event"] != event ||
@@ -92,21 +92,6 @@ func TestP26_NoteShowsNobody(t *testing.T) {
 		if left := time.Until(n.Expiration); left < 23*time.Hour || left > 24*time.Hour {
 			t.Errorf("kept for %v", left)
 		}
-	}
-}
-
-func TestNoteOfTheSenderLevelNamesTheSender(t *testing.T) {
-	f := &fake{}
-	s := push.New(push.Config{Enabled: true, Privacy: push.PrivacySender}, apps(f), nil, nil)
-	s.Note(t.Context(), push.Target{Tokens: []push.Token{apnsToken(push.KindAlert, "a")}}, push.Note{
-		Event: push.EventMissed, FromURI: "sip:carol@example.com", FromName: "Carol", Number: "carol",
-	})
-	_, got := f.last(t)
-	if got["from_uri"] != "sip:carol@example.com" || got["from_name"] != "Carol" || got["number"] != "carol" {
-		t.Errorf("payload %v", got)
-	}
-	if d := cmp.Diff(map[string]any{"title": "Missed call"}, got["aps"].(map[string]any)["alert"]); d != "" {
-		t.Error(d)
 	}
 }
 

@@ -145,6 +145,9 @@ type Note struct {
 	Urgent bool
 	// Count is how many messages the note stands for; 0 is 1.
 	Count int
+	// Badge is how many messages wait for the user in all, where that is known; 0
+	// leaves the badge as it is.
+	Badge int
 	// Expires is when the note is worth nothing any more; the zero time stands for
 	// [Config.Keep] after Sent.
 	Expires time.Time

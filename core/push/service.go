@@ -2,8 +2,6 @@ package push
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"hash/maphash"
 	"log/slog"
 	"net/http"
@@ -17,8 +15,9 @@ import (
 type Config struct {
 	// Enabled is false where the operator wants no push at all (B14).
 	Enabled bool
-	// Privacy of notes; "" is PrivacyWake.
-	Privacy Privacy
+	// Secret makes the names by which notes of a conversation are grouped; cores
+	// that serve the same devices share it.
+	Secret []byte
 	// Keep is how long a provider may keep a note for a device that is
 	// offline; 0 is a day. A note that goes by the VoIP channel is never kept.
 	Keep time.Duration
@@ -173,7 +172,7 @@ func (s *Service) Call(ctx context.Context, t Target, c Call) Result {
 	if r.app.Provider == ProviderWebPush { // where a device that dozes for a moment gets what waits for it
 		n.Expiration = c.RingUntil
 	}
-	return s.send(ctx, t.Device, r, callPayload(c, now), n)
+	return s.send(ctx, t.Device, r, needCall, callPayload(c, now), n)
 }
 
 // Note sends a note to a device and returns the final outcome. It may take
@@ -211,11 +210,11 @@ func (s *Service) note(ctx context.Context, t Target, n Note, passive bool) Resu
 		n.Sent = now
 	}
 	out := Notification{
-		ID:         notePushID(t.Device, n, r.token),
-		CollapseID: collapseID(n),
-		Priority:   10,
-		Passive:    passive,
+		ID:       notePushID(t.Device, n, r.token),
+		Priority: 10,
+		Passive:  passive,
 	}
+	s.group(&out, n)
 	if r.channel != VoIP {
 		if out.Expiration = n.Expires; out.Expiration.IsZero() {
 			out.Expiration = now.Add(s.cfg.Keep)
@@ -225,9 +224,9 @@ func (s *Service) note(ctx context.Context, t Target, n Note, passive bool) Resu
 		if r.channel == VoIP && r.token.Provider == ProviderAPNs {
 			return s.count(Result{Outcome: NoRoute, Channel: Message, Reason: "the device has no token for the Message channel"}, now)
 		}
-		out.Background, out.Priority, out.CollapseID = true, 5, EventRegister // Apple refuses more
+		out.Background, out.Priority = true, 5 // Apple refuses more
 	}
-	return s.send(ctx, t.Device, r, notePayload(n, s.cfg.Privacy, now), out)
+	return s.send(ctx, t.Device, r, needNote, notePayload(n, out.ID, out.Conversation, passive), out)
 }
 
 func (s *Service) find(t Target, n need) (route, string) {
@@ -245,17 +244,14 @@ func (s *Service) find(t Target, n need) (route, string) {
 
 // send completes the notification, hands it over, and sends it once more
 // without content if the provider finds it too large.
-func (s *Service) send(ctx context.Context, device string, r route, p payload, n Notification) Result {
+func (s *Service) send(ctx context.Context, device string, r route, why need, p payload, n Notification) Result {
 	start := time.Now()
-	limit := MaxMessage
-	if r.token.Provider == ProviderAPNs && r.channel == VoIP {
-		limit = MaxVoIP
-	}
 	n.Token, n.Channel, n.App = r.token, r.channel, r.app.ID
-	n.Payload = p.encode(limit)
+	f, v := formOf(r.app.Provider, r.channel), r.app.viewOf(r.token, why)
+	f.write(&n, p, v)
 	res := r.app.Sender.Send(ctx, n)
 	if res.Status == http.StatusRequestEntityTooLarge {
-		n.Payload = p.bare().encode(limit)
+		f.write(&n, p.limited(v).bare(), view{sender: true, text: true}) // of what is left
 		res = r.app.Sender.Send(ctx, n)
 	}
 	res.Provider, res.Channel, res.Token, res.ID = r.app.Provider, r.channel, r.token, n.ID
@@ -279,14 +275,25 @@ func (s *Service) count(r Result, start time.Time) Result {
 	return r
 }
 
-// collapseID lets a later note of the same matter replace an earlier one on
-// the screen: of a call, or of a conversation. At most 43 bytes.
-func collapseID(n Note) string {
-	if n.Event != EventMessage && n.CallID != "" {
-		return CallUUID(n.CallID)
+// group names what a note belongs to: a later one of the same matter, a call or
+// a conversation, replaces an earlier one on the screen.
+func (s *Service) group(out *Notification, n Note) {
+	switch {
+	case n.Event == EventRegister:
+		out.CollapseID = EventRegister
+	case n.Event != EventMessage && n.CallID != "":
+		out.CollapseID = CallUUID(n.CallID)
+	default:
+		conversation := n.Conversation
+		if conversation == "" {
+			conversation = n.FromURI
+		}
+		out.Conversation = thread(s.cfg.Secret, n.To, conversation)
+		out.CollapseID = out.Conversation
 	}
-	sum := sha256.Sum256([]byte(n.FromURI + "\x00" + n.To))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
+	if out.Passive {
+		out.Priority = 5
+	}
 }
 
 // VAPID is the key that browsers subscribe to pushes with, in base64url (RFC
