@@ -59,7 +59,11 @@ func (s *Server) build(ctx context.Context) ([]room, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.pushes = push.New(s.pushConfig(), apps, s.log, s.deps.Registry)
+	groups, err := s.keys(ctx, "group")
+	if err != nil {
+		return nil, err
+	}
+	s.pushes = push.New(s.pushConfig(groups[0]), apps, s.log, s.deps.Registry)
 	if err := s.pushes.LoadDND(ctx); err != nil {
 		return nil, err
 	}

@@ -56,11 +56,11 @@ func (s *Server) webpushApp(a AppConfig) (push.App, error) {
 	return push.App{ID: a.ID, Provider: a.Provider, Sender: c, Run: c.Run}, nil
 }
 
-// pushConfig is what the push service is told.
-func (s *Server) pushConfig() push.Config {
+// pushConfig is what the push service is told. secret names conversations.
+func (s *Server) pushConfig(secret []byte) push.Config {
 	return push.Config{
 		Enabled: s.cfg.Push.Enabled, Keep: s.cfg.Push.Keep.Duration, PerMinute: s.cfg.Push.PerMinute,
-		Targets: s.target, Quiet: s.cfg.Push.rules(), DND: s.store.DND(),
+		Targets: s.target, Quiet: s.cfg.Push.rules(), DND: s.store.DND(), Secret: secret,
 	}
 }
 
