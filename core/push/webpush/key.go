@@ -59,12 +59,7 @@ func PublicKey(path string) (string, error) {
 }
 
 func readKey(path string) ([]byte, *vapidKey, error) {
-	f, err := os.Open(path) // #nosec G304 -- the operator names it
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() { _ = f.Close() }()
-	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
+	text, err := readFile(path)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -73,6 +68,15 @@ func readKey(path string) ([]byte, *vapidKey, error) {
 		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return text, k, nil
+}
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path) // #nosec G304 -- the operator names it
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	return io.ReadAll(io.LimitReader(f, maxKeyFile))
 }
 
 var errKey = errors.New("holds no P-256 key in PEM: make one with `sallyport push vapid`")
@@ -146,20 +150,26 @@ func (c *Client) Run(ctx context.Context) error {
 // reload uses what the key file holds now. A file that cannot be read is told
 // once, and the old key stays.
 func (c *Client) reload() {
-	text, key, err := readKey(c.cfg.KeyFile)
+	text, err := readFile(c.cfg.KeyFile)
+	if err == nil && bytes.Equal(text, c.text) {
+		c.keyHealth.Set("")
+		return
+	}
+	var key *vapidKey
+	if err == nil {
+		key, err = parseKey(text)
+	}
 	if err != nil {
-		if c.keyHealth.Set("vapid_key: " + err.Error()) {
+		if c.keyHealth.Set(fmt.Sprintf("vapid_key: %s: %v", c.cfg.KeyFile, err)) {
 			c.log.Error("push key unreadable, the old one stays", "err", err)
 		}
 		return
 	}
 	c.keyHealth.Set("")
+	c.text = text
 	c.keyMu.Lock()
-	news := !bytes.Equal(text, c.pem)
-	c.key, c.pem = key, text
+	c.key = key
 	c.keyMu.Unlock()
-	if news {
-		c.origins.rekeyed()
-		c.log.Warn("push key loaded: browsers that subscribed with another one must subscribe again", "vapid", key.public)
-	}
+	c.origins.rekeyed()
+	c.log.Warn("push key loaded: browsers that subscribed with another one must subscribe again", "vapid", key.public)
 }

@@ -7,9 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
-	"net/url"
-	"slices"
 	"sync"
 	"time"
 
@@ -54,6 +51,7 @@ type origin struct {
 
 	mu      sync.Mutex
 	proven  bool                 // guarded by mu; it answered lately
+	quiet   string               // guarded by mu; why it is not proven, "" when nothing speaks against it
 	deniers map[[8]byte]struct{} // guarded by mu; tokens for which our key was refused
 	alarm   string               // guarded by mu; what is wrong with our key here
 }
@@ -62,10 +60,7 @@ type origin struct {
 func (c *Client) newOrigin(t target) *origin {
 	o := &origin{target: t}
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dialer.connect(ctx, &o.target) }
-	var via *url.URL
-	if c.proxy != nil {
-		via, _ = c.proxy(&http.Request{URL: &url.URL{Scheme: "https", Host: net.JoinHostPort(t.host, t.port)}})
-	}
+	via := c.via(t)
 	if o.proxied = via != nil; o.proxied {
 		dial = c.dialProxy
 	}
@@ -150,7 +145,7 @@ func (o *origin) isProven() bool {
 func (o *origin) heard() {
 	o.down.Reset()
 	o.mu.Lock()
-	o.proven = true
+	o.proven, o.quiet = true, ""
 	o.mu.Unlock()
 }
 
@@ -158,7 +153,7 @@ func (o *origin) heard() {
 func (o *origin) silent(reason string) {
 	o.down.Trip(reason, time.Now())
 	o.mu.Lock()
-	o.proven = false
+	o.proven, o.quiet = false, reason
 	o.mu.Unlock()
 }
 
@@ -185,8 +180,7 @@ func (o *origin) denies(token string, status int) (alarm string) {
 	if len(o.deniers) < maxDeniers {
 		return ""
 	}
-	text := fmt.Sprintf("%s refuses our VAPID key (%d) for each of %d subscriptions: was vapid_key replaced? Apps must then subscribe again. "+
-		"Is this machine's clock right? A token is good for a day", o.origin, status, maxDeniers)
+	text := fmt.Sprintf("%s refuses our VAPID key (%d) for each of %d subscriptions", o.origin, status, maxDeniers)
 	o.deny.Trip(text, time.Now())
 	if o.alarm == text {
 		return ""
@@ -263,22 +257,6 @@ func (s *origins) all() []*origin {
 		all = append(all, e.Value.(*origin))
 	}
 	return all
-}
-
-// denied says where our key is refused, "" for nowhere.
-func (s *origins) denied() string {
-	var alarms []string
-	for _, o := range s.all() {
-		o.mu.Lock()
-		if o.alarm != "" {
-			alarms = append(alarms, o.alarm)
-		}
-		o.mu.Unlock()
-	}
-	if len(alarms) == 0 {
-		return ""
-	}
-	return slices.Min(alarms)
 }
 
 // rekeyed lets each push service judge the new key.

@@ -66,7 +66,8 @@ type Client struct {
 
 	keyMu sync.Mutex
 	key   *vapidKey // guarded by keyMu
-	pem   []byte    // guarded by keyMu; what KeyFile held
+
+	text []byte // owned by Run; what KeyFile held
 
 	keyHealth, proxyHealth push.Health // have their own locks
 }
@@ -93,7 +94,7 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Client, erro
 	if err != nil {
 		return nil, err
 	}
-	pem, key, err := readKey(cfg.KeyFile)
+	text, key, err := readKey(cfg.KeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("push app %q: vapid_key: %w", cfg.App, err)
 	}
@@ -107,7 +108,7 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Client, erro
 		dialer:    newDialer(cfg.Dial, cfg.Resolve),
 		strangers: make(chan struct{}, maxStrangers),
 		key:       key,
-		pem:       pem,
+		text:      text,
 	}
 	c.origins.make = c.newOrigin
 	return c, nil
@@ -164,13 +165,10 @@ func (cfg *Config) trust() (*tls.Config, error) {
 // Health reports whether pushes can be expected to be accepted, and if not the
 // last error with what to do about it.
 func (c *Client) Health() (ok bool, lastError string) {
-	for _, h := range []*push.Health{&c.keyHealth, &c.proxyHealth} {
-		if ok, last := h.Get(); !ok {
-			return false, last
-		}
+	if t := c.Condition().Trouble; t != nil {
+		return false, t.Text + ": " + t.Remedy
 	}
-	denied := c.origins.denied()
-	return denied == "", denied
+	return true, ""
 }
 
 // Close closes all connections. Send sends no more. It may be called without
