@@ -139,6 +139,7 @@ func (c *Client) Run(ctx context.Context) error {
 // pushes under way have ended. Send sends no more. It may be called without
 // Run, and more than once.
 func (c *Client) Close() {
+	c.end()
 	c.keeper.close()
 	c.calls.close()
 	c.notes.close()

@@ -55,6 +55,7 @@ type Client struct {
 	metrics      *metrics
 	sdk          *messaging.Client
 	calls, notes *lane
+	end          context.CancelFunc // of connections that are being opened
 
 	keeper  *keeper      // has its own lock
 	breaker push.Breaker // has its own lock
@@ -100,7 +101,9 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Client, erro
 	if c.project == "" {
 		c.project = account.project
 	}
-	way := way{trust: trust, proxy: proxy, dial: cfg.Dial}
+	ended, end := context.WithCancel(context.Background())
+	c.end = end
+	way := way{trust: trust, proxy: proxy, dial: cfg.Dial, ended: ended}
 	c.calls = &lane{make: func() *line { return newLine(way, c.metrics.connections.Inc) }}
 	c.notes = &lane{make: func() *line { return newLine(way, c.metrics.connections.Inc) }}
 	c.keeper = newKeeper(account, way.once(), c.fetched)

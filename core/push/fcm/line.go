@@ -26,6 +26,16 @@ type way struct {
 	trust *tls.Config
 	proxy func(*http.Request) (*url.URL, error)
 	dial  func(ctx context.Context, network, addr string) (net.Conn, error)
+	ended context.Context // ends with the client, and with it what is being dialled
+}
+
+// open dials, for no longer than dialTimeout. The transport's own context
+// outlives the request that the connection is for.
+func (w way) open(ctx context.Context, network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	defer context.AfterFunc(w.ended, cancel)()
+	return w.dial(ctx, network, addr)
 }
 
 // transport makes a transport whose TCP connections come from dial.
@@ -64,11 +74,7 @@ func (e proxyError) Error() string {
 
 // once is a transport with a new connection for each request.
 func (w way) once() http.RoundTripper {
-	t := w.transport(func(ctx context.Context, network, addr string) (net.Conn, error) {
-		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-		defer cancel()
-		return w.dial(ctx, network, addr)
-	})
+	t := w.transport(w.open)
 	t.DisableKeepAlives = true
 	return t
 }
@@ -134,9 +140,7 @@ func (l *line) dial(ctx context.Context, w way, network, addr string) (net.Conn,
 	if err := l.mayDial(); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	c, err := w.dial(ctx, network, addr)
+	c, err := w.open(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
