@@ -17,6 +17,8 @@ import (
 
 	"golang.org/x/oauth2/google"
 	"golang.org/x/oauth2/jwt"
+
+	"sallyport/core/push"
 )
 
 const (
@@ -155,19 +157,19 @@ func (c *Client) reload() {
 		err = fmt.Errorf("%s is of project %s now, not %s: restart to change the project", c.cfg.ServiceAccount, a.project, c.project)
 	}
 	if err != nil {
-		if c.file.Set("service_account: " + err.Error()) {
+		if c.file.set(&push.Trouble{Kind: push.TroubleConfig, Text: "service_account: " + err.Error(), Remedy: "the account read before stays in use"}) {
 			c.log.Error("service account unreadable, the old one stays", "err", err)
 		}
 		return
 	}
-	c.file.Set("")
+	c.file.set(nil)
 	if bytes.Equal(text, c.text) {
 		return
 	}
 	c.text = text
 	c.keeper.use(a)
 	c.breaker.Reset()
-	c.sending.Set("")
+	c.sending.set(nil)
 	c.log.Info("service account loaded", "account", a.jwt.Email)
 }
 

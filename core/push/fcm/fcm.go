@@ -19,6 +19,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	firebase "firebase.google.com/go/v4"
 	"firebase.google.com/go/v4/messaging"
@@ -51,6 +52,7 @@ type Client struct {
 	// Static after New.
 	cfg          Config
 	project      string
+	proxy        func(*http.Request) (*url.URL, error) // nil: none
 	log          *slog.Logger
 	metrics      *metrics
 	sdk          *messaging.Client
@@ -61,8 +63,8 @@ type Client struct {
 	breaker push.Breaker // has its own lock
 	probes  pacer        // has its own lock
 
-	// What the status page shows; each has its own lock.
-	sending, oauth, clock, file push.Health
+	file, oauth, sending, clock alarm        // what the status page shows; each has its own lock
+	open                        atomic.Int64 // connections
 
 	fileMu sync.Mutex
 	text   []byte // guarded by fileMu; what ServiceAccount held
@@ -104,8 +106,9 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Client, erro
 	ended, end := context.WithCancel(context.Background())
 	c.end = end
 	way := way{trust: trust, proxy: proxy, dial: cfg.Dial, ended: ended}
-	c.calls = &lane{make: func() *line { return newLine(way, c.metrics.connections.Inc) }}
-	c.notes = &lane{make: func() *line { return newLine(way, c.metrics.connections.Inc) }}
+	c.proxy = proxy
+	c.calls = &lane{make: func() *line { return newLine(way, c.opened) }}
+	c.notes = &lane{make: func() *line { return newLine(way, c.opened) }}
 	c.keeper = newKeeper(account, way.once(), c.fetched)
 	if c.sdk, err = newSDK(cfg.Endpoint, c.project); err != nil {
 		return nil, fmt.Errorf("push app %q: %w", cfg.Package, err)
@@ -132,6 +135,13 @@ func newSDK(endpoint, project string) (*messaging.Client, error) {
 // Project is the id of the Firebase project that pushes go through, which a
 // client names in pn-param.
 func (c *Client) Project() string { return c.project }
+
+// opened counts a connection to FCM, and returns what to do when it is closed.
+func (c *Client) opened() (closed func()) {
+	c.metrics.connections.Inc()
+	c.open.Add(1)
+	return func() { c.open.Add(-1) }
+}
 
 // check reports every fault of the configuration that needs no file to see.
 func (cfg *Config) check() error {
@@ -169,15 +179,4 @@ func (cfg *Config) trust() (*tls.Config, error) {
 		return nil, fmt.Errorf("push app %q: ca_file: %s holds no certificate in PEM", cfg.Package, cfg.CAFile)
 	}
 	return t, nil
-}
-
-// Health reports whether pushes can be expected to be accepted, and if not the
-// last error with what to do about it.
-func (c *Client) Health() (ok bool, lastError string) {
-	for _, h := range []*push.Health{&c.file, &c.oauth, &c.sending, &c.clock} {
-		if ok, last := h.Get(); !ok {
-			return false, last
-		}
-	}
-	return true, ""
 }

@@ -48,6 +48,7 @@ type keeper struct {
 	mu      sync.Mutex
 	account *account      // guarded by mu
 	token   string        // guarded by mu; secret
+	issued  time.Time     // guarded by mu; when the token was
 	expires time.Time     // guarded by mu
 	renew   time.Time     // guarded by mu; when run replaces the token
 	under   *fetch        // guarded by mu; nil: none is under way
@@ -152,6 +153,7 @@ func (k *keeper) end(f *fetch, a *account, t *oauth2.Token, err error) {
 		k.again = now.Add(k.wait)
 	default:
 		life := t.Expiry.Sub(now)
+		k.issued = now
 		k.token, k.expires, k.renew = t.AccessToken, t.Expiry, t.Expiry.Add(-min(aheadOf, life/6))
 		k.failure, k.again, k.wait = nil, time.Time{}, 0
 	}
@@ -227,6 +229,17 @@ func (k *keeper) use(a *account) {
 	}
 	k.mu.Unlock()
 	k.poke()
+}
+
+// state is when the access token at hand was issued, zero without one, and to
+// whom.
+func (k *keeper) state() (issued time.Time, email string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.token != "" {
+		issued = k.issued
+	}
+	return issued, k.account.jwt.Email
 }
 
 // close ends the fetch under way and waits for it.

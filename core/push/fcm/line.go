@@ -60,16 +60,9 @@ func (w way) transport(dial func(ctx context.Context, network, addr string) (net
 // proxyError is the status of an egress proxy that refused CONNECT.
 type proxyError int
 
-// Error names the status and the remedy where there is one.
+// Error implements error.
 func (e proxyError) Error() string {
-	text := fmt.Sprintf("the egress proxy answers %d to CONNECT", int(e))
-	switch e {
-	case http.StatusProxyAuthRequired:
-		return text + ": are the name and password in push.proxy right?"
-	case http.StatusForbidden, http.StatusMethodNotAllowed:
-		return text + ": does it allow the hosts of FCM and of its OAuth, port 443?"
-	}
-	return text
+	return fmt.Sprintf("the egress proxy answers %d to CONNECT", int(e))
 }
 
 // once is a transport with a new connection for each request.
@@ -86,9 +79,9 @@ func (w way) once() http.RoundTripper {
 type line struct {
 	// Static after newLine.
 	transport *http.Transport
-	opened    func() // counts connections
-	gate      gate   // has its own lock
-	answered  stamp  // has its own lock
+	opened    func() (closed func()) // counts connections
+	gate      gate                   // has its own lock
+	answered  stamp                  // has its own lock
 
 	mu      sync.Mutex
 	dialled bool  // guarded by mu
@@ -112,11 +105,14 @@ func untouched(err error) bool {
 // conn tells its line when it is closed.
 type conn struct {
 	net.Conn
-	line *line
+	line   *line
+	closed func()
+	once   sync.Once
 }
 
 // Close implements [net.Conn].
 func (c *conn) Close() error {
+	c.once.Do(c.closed)
 	c.line.mu.Lock()
 	if c.line.conn == c {
 		c.line.conn = nil
@@ -126,7 +122,7 @@ func (c *conn) Close() error {
 }
 
 // newLine makes a line, which dials when it is first used.
-func newLine(w way, opened func()) *line {
+func newLine(w way, opened func() (closed func())) *line {
 	l := &line{opened: opened}
 	l.transport = w.transport(func(ctx context.Context, network, addr string) (net.Conn, error) {
 		return l.dial(ctx, w, network, addr)
@@ -150,8 +146,7 @@ func (l *line) dial(ctx context.Context, w way, network, addr string) (net.Conn,
 		_ = c.Close()
 		return nil, errRetired
 	}
-	l.conn = &conn{Conn: c, line: l}
-	l.opened()
+	l.conn = &conn{Conn: c, line: l, closed: l.opened()}
 	return l.conn, nil
 }
 

@@ -124,31 +124,6 @@ func late(err error) bool {
 	return errors.Is(err, errCrowded) || errors.Is(err, errLate) || errors.Is(err, errStuck) || errors.Is(err, errForbidden)
 }
 
-// remedies are what an operator does about an answer, by its code, its detail,
-// its kind or its status.
-var remedies = map[string]string{
-	"INVALID_ARGUMENT":       "FCM takes the token, but not this payload: please report it as a defect",
-	"THIRD_PARTY_AUTH_ERROR": "give Firebase a valid APNs or web push key, or let those apps register with apns or webpush",
-	"SERVICE_DISABLED":       "enable the Firebase Cloud Messaging API of the project in the Google Cloud console",
-	"ACCESS_TOKEN_EXPIRED":   "is this machine's clock right?",
-	"UNAUTHENTICATED":        "is the service account's key still valid?",
-	"PERMISSION_DENIED":      "give the service account the role Firebase Cloud Messaging API Admin in this project",
-	"NOT_FOUND":              "is project the id of the app's Firebase project?",
-	"401":                    "is the service account's key still valid?",
-	"403":                    "does the service account belong to this project?",
-	"404":                    "are project and endpoint right?",
-	"407":                    "are the name and password in push.proxy right?",
-}
-
-func (a answer) remedy() string {
-	for _, word := range []string{a.code, a.detail, a.kind, fmt.Sprint(a.status)} {
-		if r := remedies[word]; r != "" {
-			return r
-		}
-	}
-	return ""
-}
-
 // String names the answer for people. It holds no token, and nothing of what
 // was answered but words of Google's error model.
 func (a answer) String() string {
