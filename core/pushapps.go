@@ -6,6 +6,7 @@ import (
 	"sallyport/core/location"
 	"sallyport/core/push"
 	"sallyport/core/push/apns"
+	"sallyport/core/push/fcm"
 	"sallyport/core/push/webpush"
 )
 
@@ -13,6 +14,7 @@ import (
 // describes.
 var senders = map[string]func(s *Server, a AppConfig) (push.App, error){
 	push.ProviderAPNs:    (*Server).apnsApp,
+	push.ProviderFCM:     (*Server).fcmApp,
 	push.ProviderWebPush: (*Server).webpushApp,
 }
 
@@ -43,6 +45,17 @@ func (s *Server) apnsApp(a AppConfig) (push.App, error) {
 		return push.App{}, err
 	}
 	return push.App{ID: a.ID, Provider: a.Provider, TeamID: a.TeamID, Sender: c, Run: c.Run}, nil
+}
+
+func (s *Server) fcmApp(a AppConfig) (push.App, error) {
+	c, err := fcm.New(fcm.Config{
+		Package: a.ID, ServiceAccount: a.ServiceAccount, Project: a.Project,
+		Endpoint: a.Endpoint, CAFile: a.CAFile, Proxy: s.cfg.Push.Proxy, NoProxy: s.cfg.Push.NoProxy,
+	}, s.log, s.deps.Registry)
+	if err != nil {
+		return push.App{}, err
+	}
+	return push.App{ID: a.ID, Provider: a.Provider, Project: c.Project(), Sender: c, Run: c.Run}, nil
 }
 
 func (s *Server) webpushApp(a AppConfig) (push.App, error) {

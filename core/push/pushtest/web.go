@@ -223,6 +223,7 @@ func (s *web) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	if c := connOf(r); c != nil && s.goAwayAfter > 0 && c.requests.Add(1) >= int64(s.goAwayAfter) {
 		w.Header().Set("Connection", "close") // GOAWAY, in HTTP/2
 	}
+	w.Header().Set("Date", s.now().UTC().Format(http.TimeFormat))
 	r.Body = http.MaxBytesReader(w, r.Body, maxWebBody)
 	s.handler.ServeHTTP(w, r)
 }
