@@ -48,9 +48,8 @@ func (s *Server) build(ctx context.Context) ([]room, error) {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	s.traces = trace.New(s.store.Traces(), maxTraces, s.log)
-	s.loc = location.New(location.Config{DeviceKeep: s.cfg.Wake.DeviceKeep.Duration, Core: bundle.Name()}, s.store.Devices(), s.log)
-	if err := s.loc.Load(ctx); err != nil {
-		return nil, fmt.Errorf("location: %w", err)
+	if err := s.openDevices(ctx, bundle.Name()); err != nil {
+		return nil, err
 	}
 	if err := s.traces.Load(ctx); err != nil {
 		return nil, fmt.Errorf("trace: %w", err)
@@ -67,7 +66,7 @@ func (s *Server) build(ctx context.Context) ([]room, error) {
 	if err := s.pushes.LoadDND(ctx); err != nil {
 		return nil, err
 	}
-	s.waker = wake.New(wake.Config{Window: s.cfg.Wake.Window.Duration, Flow: s.flowOf}, s.pushes, s.tokenDead, s.log, s.deps.Registry)
+	s.waker = wake.New(wake.Config{Window: s.cfg.Wake.Window.Duration, Flow: s.flowOf}, s.pushes, nil, s.log, s.deps.Registry)
 	if err := s.buildSIP(ctx, bundle); err != nil {
 		return nil, err
 	}
@@ -205,11 +204,4 @@ func (s *Server) flowOf(device string) string {
 	}
 	d, _ := s.loc.Device(id)
 	return d.Flow()
-}
-
-// tokenDead notes what a provider said of a token (B19).
-func (s *Server) tokenDead(device string, r push.Result) {
-	if id, ok := location.ParseDeviceID(device); ok {
-		s.loc.TokenDead(id, r.Token.Provider, r.Token.Kind, r.Token.Value, r.Reason, r.DeadSince)
-	}
 }

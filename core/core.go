@@ -19,6 +19,7 @@ import (
 	"sallyport/core/sipproxy"
 	"sallyport/core/trace"
 	"sallyport/core/upstream"
+	"sallyport/core/vault"
 	"sallyport/core/wake"
 	"sallyport/tunnel"
 )
@@ -43,6 +44,7 @@ type Server struct {
 
 	// Set by Run before built, static after.
 	store    *jetstream.Store
+	vault    *vault.Vault // seals what the store holds
 	loc      *location.Location
 	pushes   *push.Service
 	waker    *wake.Waker

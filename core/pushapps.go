@@ -3,7 +3,6 @@ package core
 import (
 	"fmt"
 
-	"sallyport/core/location"
 	"sallyport/core/push"
 	"sallyport/core/push/apns"
 	"sallyport/core/push/fcm"
@@ -73,31 +72,6 @@ func (s *Server) webpushApp(a AppConfig) (push.App, error) {
 func (s *Server) pushConfig(secret []byte) push.Config {
 	return push.Config{
 		Enabled: s.cfg.Push.Enabled, Keep: s.cfg.Push.Keep.Duration, PerMinute: s.cfg.Push.PerMinute,
-		Targets: s.target, Quiet: s.cfg.Push.rules(), DND: s.store.DND(), Secret: secret,
-	}
-}
-
-// target is a device as it stands now, as a push sees it.
-func (s *Server) target(device string) (push.Target, bool) {
-	id, ok := location.ParseDeviceID(device)
-	if !ok {
-		return push.Target{}, false
-	}
-	d, ok := s.loc.Device(id)
-	return target(d), ok
-}
-
-func target(d location.Device) push.Target {
-	t := push.Target{Device: d.ID.String(), Class: d.Class}
-	for _, token := range d.Tokens {
-		t.Tokens = append(t.Tokens, pushToken(token))
-	}
-	return t
-}
-
-func pushToken(t location.Token) push.Token {
-	return push.Token{
-		Provider: t.Provider, Kind: t.Kind, App: t.App, Param: t.Param, Value: t.Value,
-		Sandbox: t.Sandbox, Registered: t.Registered, Dead: t.Dead, Key: t.Key, Auth: t.Auth,
+		Targets: s.target, Feedback: s.told, Quiet: s.cfg.Push.rules(), DND: s.store.DND(), Secret: secret,
 	}
 }

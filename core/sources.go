@@ -198,9 +198,6 @@ func (s *Server) pushTest(ctx context.Context, aor string) ([]admin.PushResult, 
 	results := []admin.PushResult{}
 	for _, d := range devices {
 		r := s.pushes.Note(ctx, target(d), push.Note{Event: "message", To: d.ID.AOR, Sent: time.Now()})
-		if r.Outcome == push.DeadToken {
-			s.tokenDead(d.ID.String(), r)
-		}
 		results = append(results, admin.PushResult{
 			Instance: d.ID.Instance, Provider: r.Provider, App: r.Token.App, Channel: string(r.Channel),
 			Outcome: string(r.Outcome), Status: r.Status, Reason: r.Reason, ID: r.ID,

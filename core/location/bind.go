@@ -134,34 +134,3 @@ func (l *Location) setBinding(d *device, b Binding) {
 	sortBindings(d.bindings)
 	l.index(n)
 }
-
-// setTokens gives d the tokens of a registration at the time at and returns
-// the devices that lost one by it. Dead marks survive for a value that d
-// already had.
-func (l *Location) setTokens(d *device, tokens []Token, at, now time.Time) (losers []DeviceID) {
-	old := d.tokens
-	for i := range old {
-		l.unpush(d, &old[i])
-	}
-	d.tokens = make([]Token, 0, len(tokens))
-	for _, t := range tokens {
-		if t.Registered.IsZero() {
-			t.Registered = at
-		}
-		t = l.words.compactToken(t)
-		if i := slices.IndexFunc(old, func(o Token) bool { return o.key() == t.key() }); i >= 0 {
-			t.Dead, t.LastError = t.Dead || old[i].Dead, old[i].LastError
-		}
-		if slices.ContainsFunc(d.tokens, func(o Token) bool { return o.key() == t.key() }) {
-			continue
-		}
-		if other := l.pushes[t.key()]; other != nil && other != d {
-			l.dropTokens(other, func(o *Token) bool { return o.key() == t.key() })
-			losers = append(losers, other.id)
-			l.settle(other, now)
-		}
-		d.tokens = append(d.tokens, t)
-		l.pushes[t.key()] = d
-	}
-	return losers
-}

@@ -99,7 +99,7 @@ func TestWhoRegistersAfterTheClockWasSetBackIsTheNewest(t *testing.T) {
 			if d := device(l, alicesPhone); d.Bindings[0].RegID != 2 {
 				t.Errorf("the newest binding is reg-id %d, want 2", d.Bindings[0].RegID)
 			}
-			l.TokenDead(alicesPhone, "apns", "voip", "v1", "Unregistered", time.Now().Add(time.Minute))
+			dead(l, alicesPhone, "apns", "voip", "v1", "Unregistered", time.Now().Add(time.Minute))
 			if d := device(l, alicesPhone); !d.Tokens[0].Dead {
 				t.Error("a token of the future cannot die")
 			}

@@ -210,7 +210,7 @@ func (w words) compact(b Binding, id DeviceID) Binding {
 func (w words) compactToken(t Token) Token {
 	t.Provider, t.Kind = w.intern(t.Provider), w.intern(t.Kind)
 	t.App, t.Param = w.intern(t.App), w.intern(t.Param)
-	t.Value = strings.Clone(t.Value)
+	t.Value, t.Key, t.Auth = strings.Clone(t.Value), strings.Clone(t.Key), strings.Clone(t.Auth)
 	t.LastError = w.intern(t.LastError)
 	return t
 }

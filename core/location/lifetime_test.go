@@ -54,7 +54,7 @@ func TestB29_ADeviceWithoutAUsableTokenEndsWithItsBinding(t *testing.T) {
 		}
 		mustBind(t, l, binding("f"), voip("v1"))
 		time.Sleep(2 * time.Hour)
-		l.TokenDead(alicesPhone, "apns", "voip", "v1", "Unregistered", time.Time{})
+		dead(l, alicesPhone, "apns", "voip", "v1", "Unregistered", time.Time{})
 		if devices, _ := l.Count(); devices != 0 {
 			t.Error("with a dead token alone it is kept")
 		}
@@ -117,7 +117,7 @@ func TestR18_ATokenAtAnotherAORMoves(t *testing.T) {
 func TestARegistrationWithoutTokensTakesThemAway(t *testing.T) {
 	test(t, &location.Memory{}, func(t *testing.T, l *location.Location) {
 		mustBind(t, l, binding("f"), voip("v1"))
-		l.TokenDead(alicesPhone, "apns", "voip", "v1", "Unregistered", time.Time{})
+		dead(l, alicesPhone, "apns", "voip", "v1", "Unregistered", time.Time{})
 		mustBind(t, l, binding("f"))
 		wantTokens(t, l, alicesPhone)
 		mustBind(t, l, binding("f"), voip("v1"))
@@ -127,7 +127,7 @@ func TestARegistrationWithoutTokensTakesThemAway(t *testing.T) {
 	})
 }
 
-func TestB19_ATokenIsDeadUntilTheClientBringsANewOne(t *testing.T) {
+func TestB19_P11_ATokenIsDeadUntilTheClientBringsANewOne(t *testing.T) {
 	registered := time.Date(2026, 1, 1, 0, 0, 0, 600e6, time.UTC)
 	tests := map[string]struct {
 		since time.Time
@@ -144,9 +144,9 @@ func TestB19_ATokenIsDeadUntilTheClientBringsANewOne(t *testing.T) {
 				b := binding("f")
 				b.Registered, b.Expires = registered, time.Now().Add(time.Hour)
 				mustBind(t, l, b, voip("v1"), alert("a1"))
-				l.TokenDead(alicesPhone, "apns", "voip", "v1", "Unregistered", tt.since)
-				l.TokenDead(alicesPhone, "fcm", "voip", "v1", "another provider", time.Time{})
-				l.TokenDead(location.DeviceID{AOR: bobs}, "apns", "voip", "v1", "nobody", time.Time{})
+				dead(l, alicesPhone, "apns", "voip", "v1", "Unregistered", tt.since)
+				dead(l, alicesPhone, "fcm", "voip", "v1", "another provider", time.Time{})
+				dead(l, location.DeviceID{AOR: bobs}, "apns", "voip", "v1", "nobody", time.Time{})
 				d := device(l, alicesPhone)
 				if d.Tokens[0].Dead != tt.dead || d.Tokens[0].LastError != "Unregistered" || d.Tokens[1].Dead {
 					t.Errorf("tokens %+v, want dead %v", d.Tokens, tt.dead)
@@ -171,7 +171,7 @@ func TestB21_ARestartKeepsDevicesAndWaitsForTheirFlows(t *testing.T) {
 			mustBind(t, l, binding("edge1/1/a"), voip("v1"), alert("a1"))
 			time.Sleep(time.Second)
 			l.Woken(alicesPhone, time.Now())
-			l.TokenDead(alicesPhone, "apns", "voip", "v1", "Unregistered", time.Time{})
+			dead(l, alicesPhone, "apns", "voip", "v1", "Unregistered", time.Time{})
 		})
 		woken := time.Now()
 		time.Sleep(time.Minute)
@@ -216,7 +216,7 @@ func TestARestartForgetsWhatEndedMeanwhile(t *testing.T) {
 
 func TestAnUnreadableRecordIsSkippedNamedAndKept(t *testing.T) {
 	store := &location.Memory{}
-	for key, value := range map[string]string{"torn": `{"v":1,"aor":"sip:al`, "newer": `{"v":2}`, "misplaced": `{"v":1,"aor":"sip:a@b"}`} {
+	for key, value := range map[string]string{"torn": `{"v":1,"aor":"sip:al`, "newer": `{"v":3}`, "misplaced": `{"v":1,"aor":"sip:a@b"}`} {
 		if err := store.Put(key, []byte(value)); err != nil {
 			t.Fatal(err)
 		}

@@ -162,31 +162,6 @@ func (l *Location) Reattach(flow string) []Binding {
 	return found
 }
 
-// TokenDead notes that a provider called a token dead, for reason, since the
-// given time. It counts only if the client has not brought the token again
-// since then; a zero since always counts. Providers' times have whole seconds,
-// hence one second of slack.
-func (l *Location) TokenDead(id DeviceID, provider, kind, value, reason string, since time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	d := l.devices[id]
-	if d == nil {
-		return
-	}
-	for i := range d.tokens {
-		t := &d.tokens[i]
-		if t.Provider != provider || t.Kind != kind || t.Value != value {
-			continue
-		}
-		t.LastError = l.words.intern(reason)
-		if since.IsZero() || !t.Registered.After(since.Add(time.Second)) {
-			t.Dead = true
-		}
-		l.markDirty(id)
-	}
-	l.settle(d, time.Now())
-}
-
 // Woken notes that a push brought the device back at the time at.
 func (l *Location) Woken(id DeviceID, at time.Time) {
 	l.mu.Lock()

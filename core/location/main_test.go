@@ -51,6 +51,13 @@ func mustBind(t testing.TB, l *location.Location, b location.Binding, tokens ...
 	}
 }
 
+// dead tells that a provider called a token dead.
+func dead(l *location.Location, id location.DeviceID, provider, kind, value, reason string, since time.Time) {
+	l.Told(id, location.Answer{
+		Token: location.TokenID{Provider: provider, Kind: kind, Value: value}, At: time.Now(), Reason: reason, Dead: true, Since: since,
+	})
+}
+
 // device returns the device, or the zero one with no tokens and bindings.
 func device(l *location.Location, id location.DeviceID) location.Device {
 	d, _ := l.Device(id)
@@ -85,6 +92,11 @@ func running(t *testing.T, store location.Store, f func(l *location.Location)) {
 	if err := l.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	runUntilDone(t, l, f)
+}
+
+func runUntilDone(t *testing.T, l *location.Location, f func(l *location.Location)) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() { ended <- l.Run(ctx) }()

@@ -3,9 +3,6 @@ package location
 import (
 	"container/heap"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -13,124 +10,9 @@ import (
 	"time"
 )
 
-// record is a device as the store holds it. Bindings carry the id of their
-// last flow.
-type record struct {
-	Version  int       `json:"v"`
-	AOR      string    `json:"aor"`
-	Instance string    `json:"instance"`
-	Class    string    `json:"class,omitempty"`
-	Keep     time.Time `json:"keep"`
-	LastWake time.Time `json:"last_wake,omitzero"`
-	Tokens   []Token   `json:"tokens,omitempty"`
-	Bindings []Binding `json:"bindings"`
-}
-
-const recordVersion = 1
-
 // saveEvery is how long Run gathers what is to be stored, and waits after the
 // store failed.
 const saveEvery = time.Second
-
-// key is the device's key in the store. It is a hash because an instance may
-// hold any character, and so that the names of keys tell nobody who is
-// registered.
-func (id DeviceID) key() string {
-	sum := sha256.Sum256([]byte(id.AOR + "\x00" + id.Instance))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
-}
-
-// Load brings back what the store holds. Every binding is flow-less afterwards,
-// until Reattach. Records that cannot be read are logged and left alone. Load
-// belongs before the first use of l.
-func (l *Location) Load(ctx context.Context) error {
-	all, err := l.store.Load(ctx)
-	if err != nil {
-		return fmt.Errorf("load bindings: %w", err)
-	}
-	now := time.Now()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for key, value := range all {
-		var r record
-		if err := json.Unmarshal(value, &r); err != nil {
-			l.log.Warn("stored device unreadable, skipped", "key", key, "err", err)
-			continue
-		}
-		id := DeviceID{AOR: r.AOR, Instance: r.Instance}
-		if r.Version != recordVersion || id.key() != key {
-			l.log.Warn("stored device of another version or under a wrong key, skipped", "key", key, "version", r.Version)
-			continue
-		}
-		l.restore(id, r, now)
-	}
-	return nil
-}
-
-func (l *Location) restore(id DeviceID, r record, now time.Time) {
-	d := l.add(id)
-	d.class, d.keep, d.lastWake = l.words.intern(r.Class), r.Keep, r.LastWake
-	for _, b := range r.Bindings {
-		b = b.past(now)
-		n := &binding{Binding: l.words.compact(b, d.id), dev: d}
-		if n.Flow != "" {
-			n.FlowLost = now
-		}
-		d.bindings = append(d.bindings, n)
-		l.index(n)
-	}
-	sortBindings(d.bindings)
-	for _, t := range r.Tokens {
-		t = l.words.compactToken(t)
-		t.Registered = earlier(t.Registered, now)
-		if other := l.pushes[t.key()]; other != nil {
-			// A crash came between the two writes of a move: the later
-			// registration has the token.
-			loser := other
-			if held := other.token(t.key()); held.Registered.After(t.Registered) {
-				loser = d
-			}
-			l.markDirty(loser.id)
-			if loser == d {
-				continue
-			}
-			l.dropTokens(other, func(o *Token) bool { return o.key() == t.key() })
-			l.settle(other, now)
-		}
-		d.tokens = append(d.tokens, t)
-		l.pushes[t.key()] = d
-	}
-	if l.settle(d, now); l.devices[id] == nil {
-		l.markDirty(id)
-	}
-}
-
-// past is a stored binding as a core sees it whose clock was set back since: it
-// was made by now at the latest, and nobody knows how much of its grant is left
-// at the PBX, which counts by another clock. The PBX is asked next time.
-func (b Binding) past(now time.Time) Binding {
-	if b.Granted.After(now) {
-		b.Granted, b.GrantEnds = now, now
-	}
-	b.Registered = earlier(b.Registered, now)
-	return b
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
-
-func (d *device) token(k pushKey) Token {
-	for i := range d.tokens {
-		if d.tokens[i].key() == k {
-			return d.tokens[i]
-		}
-	}
-	return Token{}
-}
 
 // Run ends what expires, and stores within a second what nobody saved, until
 // ctx ends; what is unsaved then is stored before it returns. A store that is
@@ -277,7 +159,7 @@ func (l *Location) save(id DeviceID) error {
 		err = l.store.Delete(id.key())
 	} else {
 		var value []byte
-		if value, err = json.Marshal(r); err == nil {
+		if value, err = r.encode(id.key(), l.cfg.Vault); err == nil {
 			err = l.store.Put(id.key(), value)
 		}
 	}
@@ -287,17 +169,6 @@ func (l *Location) save(id DeviceID) error {
 		l.mu.Unlock()
 	}
 	return err
-}
-
-func (d *device) record() record {
-	s := d.snapshot()
-	for i, b := range d.bindings {
-		s.Bindings[i].Flow = b.Flow
-	}
-	return record{
-		Version: recordVersion, AOR: d.id.AOR, Instance: d.id.Instance, Class: d.class,
-		Keep: d.keep, LastWake: d.lastWake, Tokens: s.Tokens, Bindings: s.Bindings,
-	}
 }
 
 // dueHeap orders devices by the moment at which something of them ends.

@@ -40,7 +40,7 @@ func TestNothingButBindAndSaveWaitsForTheStore(t *testing.T) {
 		l.Unflow("f", time.Now())
 		l.Reattach("f")
 		l.Woken(alicesPhone, time.Now())
-		l.TokenDead(alicesPhone, "apns", "voip", "v1", "Unregistered", time.Time{})
+		dead(l, alicesPhone, "apns", "voip", "v1", "Unregistered", time.Time{})
 		l.Unbind(alicesPhone, 2)
 		if took := time.Since(start); took != 0 {
 			t.Errorf("waited %v", took)

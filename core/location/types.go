@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"sallyport/core/vault"
 )
 
 // DeviceID names one client instance of one AOR.
@@ -25,37 +27,14 @@ func ParseDeviceID(s string) (DeviceID, bool) {
 	return DeviceID{AOR: aor, Instance: instance}, ok && aor != ""
 }
 
-// Token is one push token of a device (RFC 8599 pn-provider, pn-param,
-// pn-prid). No two devices hold the same (App, Kind, Value).
-type Token struct {
-	Provider string `json:"provider"`       // "apns", "fcm" or "webpush"
-	Kind     string `json:"kind,omitempty"` // "voip" or "alert"
-	App      string `json:"app,omitempty"`
-	Param    string `json:"param,omitempty"`
-	Value    string `json:"value"` // secret
-	Sandbox  bool   `json:"sandbox,omitempty"`
-	// Key and Auth encrypt for the device (RFC 8291), in base64url; Auth is
-	// secret. "" where the client gave none.
-	Key  string `json:"key,omitempty"`
-	Auth string `json:"auth,omitempty"`
-	// Registered is when the client last brought the token.
-	Registered time.Time `json:"registered"`
-	// Dead: the provider said that it no longer delivers to this token (B19).
-	// The mark stays until the client brings another value, or registers once
-	// without this one.
-	Dead bool `json:"dead,omitempty"`
-	// LastError is the provider's last reason not to deliver, "" if none.
-	LastError string `json:"last_error,omitempty"`
-}
-
 // Binding is what one accepted REGISTER made true (RFC 3261 §10,
 // RFC 5626 §6): requests for AOR reach URI on Flow until Expires.
 type Binding struct {
 	AOR      string `json:"aor"`
 	Instance string `json:"instance"`
-	RegID    int    `json:"reg_id,omitempty"` // RFC 5626 reg-id, 0 if the client gave none
-	Contact  string `json:"contact"`          // whole Contact value as the client sent it
-	URI      string `json:"uri"`              // Request-URI for requests to the client, without pn-*
+	RegID    int    `json:"reg_id,omitempty"`  // RFC 5626 reg-id, 0 if the client gave none
+	Contact  string `json:"contact,omitempty"` // secret, since it holds tokens: whole Contact value as the client sent it
+	URI      string `json:"uri"`               // Request-URI for requests to the client, without pn-*
 	CallID   string `json:"call_id"`
 	CSeq     uint32 `json:"cseq"`
 	// Token is the user part of the contact the PBX was given for this binding.
@@ -155,6 +134,9 @@ type Config struct {
 	MaxDevices int
 	// MaxBindings per device. One more evicts the oldest. Default 8.
 	MaxBindings int
+	// Vault seals tokens and contacts in the store; nil writes them in clear, which
+	// is for stores that end with the process.
+	Vault *vault.Vault
 }
 
 const (

@@ -236,7 +236,10 @@ func (w *town) flowOf(device string) string {
 
 func (w *town) tokenDead(device string, r push.Result) {
 	id, _ := location.ParseDeviceID(device)
-	w.loc.TokenDead(id, r.Token.Provider, r.Token.Kind, r.Token.Value, r.Reason, r.DeadSince)
+	w.loc.Told(id, location.Answer{
+		Token: location.TokenID{Provider: r.Token.Provider, Kind: r.Token.Kind, Value: r.Token.Value},
+		At:    time.Now(), Reason: r.Reason, Dead: r.Outcome == push.DeadToken, Since: r.DeadSince,
+	})
 }
 
 // client opens a flow at the edge, from an address.
