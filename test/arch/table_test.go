@@ -27,7 +27,7 @@ var mayImport = map[string][]string{
 	"edge":           {"edge/*", "tunnel", "tunnel/unit", "certs"},
 
 	"core/sipmsg":         {},
-	"core/location":       {},
+	"core/location":       {"core/vault"},
 	"core/vault":          {},
 	"core/liveness":       {},
 	"core/push":           {"core/push/aes128gcm"},
