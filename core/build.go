@@ -108,7 +108,7 @@ func (s *Server) buildSIP(ctx context.Context, bundle *certs.Bundle) error {
 		Window: w.Window.Duration, Ringback: ringback, RingbackAfter: w.RingbackAfter.Duration,
 		ReconnectGrace: w.ReconnectGrace.Duration, PushEnabled: s.cfg.Push.Enabled,
 		PushInForeground: w.CallPushInForeground, Providers: s.providers(),
-		RefuseUnknown: s.cfg.Push.RefuseUnknown, RefreshMargin: s.cfg.Push.RefreshMargin.Duration,
+		RefuseUnknown: s.cfg.Push.RefuseUnknown, RefreshMargin: s.cfg.Push.RefreshMargin.Duration, VAPID: s.pushes.VAPID,
 		TokenKeys: tokenKeys, FlowTimer: seconds(flowTimer).Duration,
 	}, sipproxy.Deps{Location: s.loc, Waker: s.waker, Traces: s.traces, Log: s.log, Registry: s.deps.Registry})
 	s.flows = downstream.New(s.proxy, 4, s.log)

@@ -79,7 +79,7 @@ func (l *leg) finish(ctx context.Context, f *fork, o outcome) {
 		return
 	}
 	failed := l.lastStep()
-	if ctx.Err() == nil && o.res == nil && o.status == 480 && (l.isPushed() || l.hushed) {
+	if ctx.Err() == nil && o.res == nil && o.status == 480 && (l.isPushed() || l.isHushed()) {
 		f.atEnd(func(end *over) {
 			switch {
 			case end.elsewhere && l.isPushed():

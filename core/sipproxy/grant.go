@@ -206,6 +206,7 @@ func (p *Proxy) enact(reg *registration, grant time.Duration, res *sip.Response)
 		}
 		b.FlowLost = b.Registered
 	}
+	defer p.renew(reg.id)
 	_, known := p.loc.Device(reg.id)
 	if touched, err = p.loc.Place(b, reg.tokens, reg.push.Class); err == nil && reg.st.from.isGone() {
 		p.loc.Unflow(b.Flow, b.Registered) // the client has gone meanwhile: it is suspended

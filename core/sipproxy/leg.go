@@ -46,11 +46,11 @@ type leg struct {
 	last     *branch       // the newest INVITE that was sent
 	before   bool          // one before it was heard by the phone
 	retried  bool          // after a 482
-	hushed   bool          // the user wants no calls now
 	unpush   func()        // stops the announcement, if it has not left
 	settled  chan struct{} // closed when it is known whether it left
 
 	mu     sync.Mutex
+	hushed bool          // the user wants no calls now; guarded by mu
 	pushed bool          // a VoIP push for this call left, or is on its way; guarded by mu
 	back   *peer         // newest flow that registered since start; guarded by mu
 	fresh  chan struct{} // capacity 1: back has changed
@@ -89,6 +89,10 @@ func (l *leg) flowUp(pe *peer) {
 func (l *leg) newest() *peer { l.mu.Lock(); defer l.mu.Unlock(); return l.back }
 
 func (l *leg) setPushed(v bool) { l.mu.Lock(); l.pushed = v; l.mu.Unlock() }
+
+func (l *leg) setHushed(v bool) { l.mu.Lock(); l.hushed = v; l.mu.Unlock() }
+
+func (l *leg) isHushed() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.hushed }
 
 func (l *leg) isPushed() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.pushed }
 
@@ -176,6 +180,7 @@ func (l *leg) announce(dev location.Device) {
 	l.settled = settled
 	l.unpush = l.p.waker.Announce(wakeDevice(dev), l.call, l.step, func(r wake.Result) {
 		l.setPushed(r.Outcome == "accepted")
+		l.setHushed(r.Outcome == "quiet")
 		close(settled)
 	})
 }
@@ -206,7 +211,7 @@ func (l *leg) hold(ctx context.Context, f *fork, d wake.Device) (*peer, outcome)
 		case ctx.Err() != nil:
 			return nil, outcome{status: endStatus(ctx)}
 		}
-		l.hushed = errors.Is(err, wake.ErrQuiet)
+		l.setHushed(errors.Is(err, wake.ErrQuiet))
 		l.p.log.Info("call not delivered", "device", l.id, "call_id", l.call.CallID, "err", err)
 		return nil, outcome{status: statusOf(err)}
 	}

@@ -11,6 +11,7 @@ type metrics struct {
 	refreshed prometheus.Counter // one of registers
 
 	reconnects, recalls prometheus.Counter
+	refreshes           prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -29,8 +30,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Name: "sallyport_outage_reconnects_total", Help: "Flows ended so that their clients register anew after their PBX was away."})
 	m.recalls = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "sallyport_outage_recalls_total", Help: "Sleeping devices asked by a push to register anew after their PBX was away."})
+	m.refreshes = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "sallyport_refresh_pushes_total", Help: "Sleeping devices asked by a push to register before their binding at the PBX ends."})
 	if reg != nil {
-		reg.MustRegister(m.reconnects, m.recalls, m.invalid, m.forbidden, m.strangers, m.registers)
+		reg.MustRegister(m.reconnects, m.recalls, m.refreshes, m.invalid, m.forbidden, m.strangers, m.registers)
 	}
 	return m
 }

@@ -91,8 +91,10 @@ func (p *Proxy) offered(reg *registration) (hs []sip.Header) {
 	}
 	for _, provider := range reg.offer {
 		more := ""
-		if provider == "webpush" && p.cfg.VAPID != "" {
-			more += `;+sip.vapid="` + p.cfg.VAPID + `"`
+		if provider == "webpush" && p.cfg.VAPID != nil {
+			if key := p.cfg.VAPID(); key != "" {
+				more += `;+sip.vapid="` + key + `"`
+			}
 		}
 		if !reg.push.Query {
 			more += p.ofBinding(reg, now)
@@ -109,7 +111,7 @@ func (p *Proxy) ofBinding(reg *registration, now time.Time) (params string) {
 		params += `;+sip.pnsreg="` + strconv.Itoa(int(selfLead/time.Second)) + `"`
 	}
 	dev, ok := p.loc.Device(reg.id)
-	if ok && p.waker.CanNote(wakeDevice(dev)) {
+	if ok && p.askable(dev) {
 		for _, b := range dev.Bindings {
 			if b.RegID == reg.regID {
 				params += `;+sip.pnspurr="` + p.purr(b.Token, now) + `"`

@@ -58,6 +58,14 @@ func (o *outages) void(domain string, granted time.Time) bool {
 	return out != nil && !granted.After(out.since)
 }
 
+// under says whether no server of a domain can be reached now.
+func (o *outages) under(domain string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	out := o.of[domain]
+	return out != nil && out.stop == nil
+}
+
 // ask notes that a device is pushed to.
 func (o *outages) ask(id location.DeviceID, now time.Time) {
 	o.mu.Lock()

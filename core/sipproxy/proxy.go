@@ -62,9 +62,9 @@ type Config struct {
 	// RefuseUnknown answers 555 to a REGISTER that asks for pushes which nothing
 	// here can send: no other proxy on the way to the PBX would (RFC 8599 §5.6.1.1).
 	RefuseUnknown bool
-	// VAPID is the public key by which our WebPush pushes are known, in base64url
-	// (RFC 8292 §3.2); "" without that provider.
-	VAPID string
+	// VAPID returns the public key by which our WebPush pushes are known, in
+	// base64url (RFC 8292 §3.2), "" without that provider; nil returns "".
+	VAPID func() string
 	// RefreshMargin is how long before its binding at the PBX ends a device that
 	// sleeps is asked to register; 0 is never.
 	RefreshMargin time.Duration
@@ -151,6 +151,8 @@ type Proxy struct {
 	outages outages
 	talks   talks
 	summons summons
+
+	renewals renewals
 }
 
 // A waiter is told when a device registers on a flow.
@@ -185,6 +187,9 @@ func (p *Proxy) Attach(flows *downstream.Flows, up Upstream) { p.flows, p.up = f
 // Run blocks until ctx ends, then ends every call that is being set up and
 // returns when nothing of the proxy runs any more.
 func (p *Proxy) Run(ctx context.Context) error {
+	if p.renews() {
+		p.calls.Go(func() { p.renewing(p.ctx) })
+	}
 	<-ctx.Done()
 	p.stop()
 	p.calls.close()

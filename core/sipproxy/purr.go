@@ -163,7 +163,7 @@ func (l *leg) summon() {
 	dev, known := p.loc.Device(l.id)
 	now := time.Now()
 	d := wakeDevice(dev)
-	if !known || p.waker.Waking(d.ID) || !p.waker.CanNote(d) || !p.summons.take(l.id, now, p.cfg.Window) {
+	if !known || p.waker.Waking(d.ID) || !p.askable(dev) || !p.summons.take(l.id, now, p.cfg.Window) {
 		return
 	}
 	p.waker.Note(d, wake.Note{

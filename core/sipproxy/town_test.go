@@ -104,7 +104,7 @@ func buildTown(t testing.TB, usersFile string, with ...func(*Config)) *town {
 	w.cfg = Config{
 		Core: "core1", Advertise: advertise, Window: 13 * time.Second, RingbackAfter: 5 * time.Second,
 		ReconnectGrace: 5 * time.Second, PushEnabled: true, PushInForeground: true,
-		Providers: []string{"apns", "fcm", "webpush"}, VAPID: vapid, TokenKeys: [][]byte{[]byte("an old key")}, FlowTimer: 120 * time.Second,
+		Providers: []string{"apns", "fcm", "webpush"}, VAPID: func() string { return vapid }, TokenKeys: [][]byte{[]byte("an old key")}, FlowTimer: 120 * time.Second,
 		Domains: []Domain{
 			{Name: "example.com", UpstreamExpires: 24 * time.Hour},
 			{Name: "demo.example", UpstreamExpires: 24 * time.Hour,
