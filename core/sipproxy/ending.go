@@ -90,24 +90,20 @@ func (l *leg) finish(ctx context.Context, f *fork, o outcome) {
 			}
 			l.traceEnd(o, failed)
 		})
-		l.settlePush(o)
+		l.settlePush()
 		return
 	}
 	if ctx.Err() != nil && o.code() == 487 {
 		l.cancelled(overOf(ctx))
 	}
-	l.settlePush(o)
+	l.settlePush()
 	l.traceEnd(o, failed)
 }
 
-// settlePush takes back an announcement that still waits for its turn behind a
-// crowd: there is no call behind it any more (B17), or soon will be none.
-func (l *leg) settlePush(o outcome) {
-	switch {
-	case l.unpush == nil:
-	case o.code() == 0: // answered: a push that leaves at once does no harm
-		time.AfterFunc(unansweredAfter, l.unpush)
-	default:
+// settlePush takes back an announcement that has not left yet, because it waits
+// for its turn behind a crowd: nothing rings behind it any more (B17).
+func (l *leg) settlePush() {
+	if l.unpush != nil {
 		l.unpush()
 	}
 }

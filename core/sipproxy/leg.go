@@ -31,7 +31,7 @@ type leg struct {
 	call      callInfo
 	dialog    bool         // a request inside a dialog: no push (B27)
 	wakes     bool         // one of a dialog in which the device asked to be woken (RFC 8599 §6)
-	quiet     bool         // an INVITE with Replaces: no push, since nothing new rings
+	quiet     bool         // with Replaces, or the device's own: no push, since nothing new rings
 	client    bool         // the request came from a client, who may assert nothing
 	routes    []sip.Header // Route headers that stay, inside a dialog
 	from      *peer        // the caller's flow, in a stand-alone domain; nil for a PBX

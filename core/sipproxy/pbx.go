@@ -196,10 +196,11 @@ func (p *Proxy) ring(st *serverTx, devices []location.Device, caller *location.B
 	for _, dev := range devices {
 		l := p.newLeg(dev.ID, st.req, false)
 		l.caller(st, caller)
-		l.quiet = sipmsg.Find(st.req, "Replaces") != nil
-		l.wakes = l.quiet && p.wokenBy(st.req, dev.ID) // RFC 8599 §7
 		l.place = p.lineup.enter(dev.ID)
 		l.call = p.callOf(st.req, dev.ID.AOR)
+		replaces := sipmsg.Find(st.req, "Replaces") != nil
+		l.quiet = replaces || p.echoes(l.call, dev)
+		l.wakes = replaces && p.wokenBy(st.req, dev.ID) // RFC 8599 §7
 		if p.traces != nil {
 			l.trace = p.traces.Begin(l.call.CallID, dev.ID.AOR, l.call.FromURI)
 			l.step(trace.StepInvite, "")
@@ -207,6 +208,21 @@ func (p *Proxy) ring(st *serverTx, devices []location.Device, caller *location.B
 		targets = append(targets, l)
 	}
 	p.start(st, assertedByClients, targets...)
+}
+
+// echoes says whether a call to a device is one that this very device is making:
+// to itself, as the PBX sends it back.
+func (p *Proxy) echoes(c callInfo, dev location.Device) bool {
+	pe := p.peerOf(dev)
+	if pe == nil {
+		return false
+	}
+	for _, st := range pe.txs.callsUp() {
+		if st.caller == dev.ID && (c.FromURI == dev.ID.AOR || c.CallID == headerValue(st.req, "Call-ID")) {
+			return true
+		}
+	}
+	return false
 }
 
 // callOf is what a VoIP push says of a call. The PBX's word on who calls

@@ -19,6 +19,7 @@ type pusher struct {
 	notes   []push.Note
 	noted   []string // devices, note by note
 	result  push.Result
+	quiet   bool            // no call is pushed
 	connect time.Duration   // before a push leaves
 	delay   time.Duration   // from then to the provider's answer
 	onCall  func(push.Call) // when a push left
@@ -64,6 +65,9 @@ func (p *pusher) Call(ctx context.Context, target push.Target, c push.Call) push
 	p.mu.Unlock()
 	if !pause(ctx, connect) {
 		return push.Result{Outcome: push.ProviderDown, Reason: "stopped"}
+	}
+	if p.quiet { // nothing leaves
+		return res
 	}
 	if t := httptrace.ContextClientTrace(ctx); t != nil && t.WroteRequest != nil {
 		t.WroteRequest(httptrace.WroteRequestInfo{})

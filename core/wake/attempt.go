@@ -101,8 +101,9 @@ func (v *waiter) ring() {
 func (a *attempt) finish(waiters []*waiter, flow string, err error) (took time.Duration) {
 	pushed := a.pushed || a.run != nil && a.run.mayHaveLeft()
 	if err == nil {
-		// Back before the provider answered (R4): the push did its work.
-		pushed = pushed || a.run != nil
+		// Back before the provider answered (R4): the push did its work, if it has
+		// left. Otherwise there is no need for it any more.
+		pushed = pushed || a.run != nil && !a.run.stop()
 		if pushed {
 			took = time.Since(a.sent)
 		}

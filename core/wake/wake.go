@@ -298,7 +298,7 @@ func (w *Waker) Registered(device, flow string) {
 		w.metrics.woke(a.provider, took)
 	}
 	if len(rest) == 0 {
-		// A push under way is let through: the client may be here because of it.
+		// A push that has left is let through: the client may be here because of it.
 		delete(w.attempts, device)
 	}
 }

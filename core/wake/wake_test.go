@@ -186,6 +186,7 @@ func TestR3_ThreeRegistersFreeTheCallsOnce(t *testing.T) {
 
 func TestR4_RegisterArrivesBeforeThePushCallReturns(t *testing.T) {
 	test(t, func(t *testing.T, p *provider, w *wake.Waker) {
+		p.writes = true
 		c := ring(w, bob(), "call1")
 		time.Sleep(50 * time.Millisecond)
 		w.Registered(bob().ID, "flow1")
@@ -195,6 +196,19 @@ func TestR4_RegisterArrivesBeforeThePushCallReturns(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		wantIDs(t, "pushes let through", p.arrived(), "call1")
+	})
+}
+
+// Who is back before the push left did not come for it, and needs none: it would
+// leave after the call is over, maybe.
+func TestR4_RegisterArrivesBeforeThePushLeft(t *testing.T) {
+	test(t, func(t *testing.T, p *provider, w *wake.Waker) {
+		c := ring(w, bob(), "call1")
+		time.Sleep(50 * time.Millisecond)
+		w.Registered(bob().ID, "flow1")
+		c.ends(t, "flow1", nil, false)
+		time.Sleep(time.Second)
+		wantIDs(t, "pushes that left", p.arrived())
 	})
 }
 
