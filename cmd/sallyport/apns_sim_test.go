@@ -1,15 +1,10 @@
 package main
 
 import (
-	"bufio"
-	"context"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -18,55 +13,10 @@ import (
 	"sallyport/core/push/pushtest"
 )
 
-// runningSim is `sallyport apns-sim` with what it printed.
-type runningSim struct {
-	t     *testing.T
-	ctx   context.Context
-	got   map[string]string // the settings it printed, and "control"
-	lines *bufio.Scanner
-	end   func() (rest string)
-}
-
-// startSim runs the command with flags until the test ends it.
+// startSim runs `sallyport apns-sim` with flags until the test ends it.
 func startSim(t *testing.T, flags ...string) *runningSim {
 	t.Helper()
-	var sim apnsSimCmd
-	parser, err := kong.New(&sim)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := parser.Parse(append([]string{"--listen=127.0.0.1:0", "--control=127.0.0.1:0"}, flags...)); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	r, w := io.Pipe()
-	done := make(chan error, 1)
-	go func() { done <- sim.serve(ctx, w); w.Close() }()
-	s := &runningSim{t: t, ctx: ctx, got: map[string]string{}, lines: bufio.NewScanner(r)}
-	ended := false
-	s.end = func() string {
-		if ended {
-			return ""
-		}
-		ended = true
-		cancel()
-		rest, _ := io.ReadAll(r)
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-		return string(rest)
-	}
-	t.Cleanup(func() { s.end() })
-	for s.got["ca_file"] == "" && s.lines.Scan() {
-		line := strings.TrimPrefix(s.lines.Text(), "# ")
-		if key, value, ok := strings.Cut(line, " = "); ok {
-			s.got[key] = strings.Trim(value, `"`)
-		}
-		if api, ok := strings.CutPrefix(line, "control API: "); ok {
-			s.got["control"], _, _ = strings.Cut(api, " ")
-		}
-	}
-	return s
+	return startCommand(t, &apnsSimCmd{}, flags...)
 }
 
 // client is an app set up by what the simulator printed.
@@ -101,22 +51,6 @@ func (s *runningSim) push(c *apns.Client, token string, call bool, lines int) (p
 		printed = append(printed, s.lines.Text())
 	}
 	return <-sent, strings.Join(printed, "\n")
-}
-
-func (s *runningSim) get(path string) string {
-	s.t.Helper()
-	client := http.Client{Timeout: 5 * time.Second}
-	defer client.CloseIdleConnections()
-	resp, err := client.Get(s.got["control"] + path)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return string(body)
 }
 
 // The simulator's output is enough to set up an app that pushes to it.

@@ -23,16 +23,18 @@ var version = "dev"
 
 // cli is the command line; each command lives in the file named after it.
 type cli struct {
-	Certs   certsCmd         `cmd:"" help:"Make the tunnel's CA and the bundles of edges and cores."`
-	Users   usersCmd         `cmd:"" help:"Keep the users of a stand-alone domain."`
-	Status  statusCmd        `cmd:"" help:"Show what works in a running core, what does not, and why."`
-	Clients clientsCmd       `cmd:"" help:"List devices and their state."`
-	Trace   traceCmd         `cmd:"" help:"Show the calls to an address step by step: why did the phone not ring?"`
-	Push    pushCmd          `cmd:"" help:"Try the push services."`
-	Check   checkCmd         `cmd:"" help:"Check config, DNS, certificates and reachability of an edge or a core before it runs."`
-	Demo    demoCmd          `cmd:"" help:"Play the whole of Sallyport in one process: a sleeping phone is called, woken, and answers."`
-	APNsSim apnsSimCmd       `cmd:"" name:"apns-sim" help:"Run a simulator of Apple's push service."`
-	Version kong.VersionFlag `help:"Print the version and exit."`
+	Certs      certsCmd         `cmd:"" help:"Make the tunnel's CA and the bundles of edges and cores."`
+	Users      usersCmd         `cmd:"" help:"Keep the users of a stand-alone domain."`
+	Status     statusCmd        `cmd:"" help:"Show what works in a running core, what does not, and why."`
+	Clients    clientsCmd       `cmd:"" help:"List devices and their state."`
+	Trace      traceCmd         `cmd:"" help:"Show the calls to an address step by step: why did the phone not ring?"`
+	Push       pushCmd          `cmd:"" help:"Try the push services."`
+	Check      checkCmd         `cmd:"" help:"Check config, DNS, certificates and reachability of an edge or a core before it runs."`
+	Demo       demoCmd          `cmd:"" help:"Play the whole of Sallyport in one process: a sleeping phone is called, woken, and answers."`
+	APNsSim    apnsSimCmd       `cmd:"" name:"apns-sim" help:"Run a simulator of Apple's push service."`
+	FCMSim     fcmSimCmd        `cmd:"" name:"fcm-sim" help:"Run a simulator of Google's push service."`
+	WebPushSim webpushSimCmd    `cmd:"" name:"webpush-sim" help:"Run a push service for Web Push and UnifiedPush."`
+	Version    kong.VersionFlag `help:"Print the version and exit."`
 }
 
 // console is what a command sees of its process.
