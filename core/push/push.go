@@ -184,6 +184,7 @@ const (
 type Result struct {
 	Outcome  Outcome
 	Provider string  // "" when there was no route
+	App      string  // id of the app that it went to, "" when there was no route
 	Channel  Channel // the channel it went by
 	Token    Token   // the token it went to
 	Reason   string  // provider's word or ours, for log, trace and status; "" when accepted

@@ -40,6 +40,7 @@ func (s *Service) Run(ctx context.Context) error {
 	rooms.Go(func() {
 		s.quiet.run(ctx, func(err error) { s.log.Warn("do not disturb: changes of others are not heard", "err", err) })
 	})
+	rooms.Go(func() { s.watch(ctx) })
 	s.lane.run(ctx)
 	s.dones.shut() // so that the writers have all there will ever be
 	written()

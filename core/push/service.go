@@ -107,6 +107,9 @@ func New(cfg Config, apps []App, log *slog.Logger, reg prometheus.Registerer) *S
 		s.writes[i] = make(chan write, max(cfg.Queue/writers, 1))
 	}
 	s.lane = newLane(s)
+	if reg != nil {
+		reg.MustRegister(newConditions(s.apps))
+	}
 	s.quiet.changed = func(string) { s.hint((*lane).reconsider, word{}) }
 	return s
 }
@@ -254,24 +257,24 @@ func (s *Service) send(ctx context.Context, device string, r route, why need, p 
 		f.write(&n, p.limited(v).bare(), view{sender: true, text: true}) // of what is left
 		res = r.app.Sender.Send(ctx, n)
 	}
-	res.Provider, res.Channel, res.Token, res.ID = r.app.Provider, r.channel, r.token, n.ID
+	res.Provider, res.App, res.Channel, res.Token, res.ID = r.app.Provider, r.app.ID, r.channel, r.token, n.ID
 	if s.cfg.Feedback != nil {
 		s.cfg.Feedback(device, res)
 	}
-	return s.count(res, start)
+	took := time.Since(start)
+	s.metrics.observe(res, took)
+	s.audit(device, p.Event, res, took)
+	return res
 }
 
-// count enters a push into metrics and log: one line for each, which names
-// neither what it said nor, but for six characters, to whom it went.
+// count enters a push that was not sent into metrics and log.
 func (s *Service) count(r Result, start time.Time) Result {
-	took := time.Since(start)
-	s.metrics.observe(r, took)
+	s.metrics.observe(r, time.Since(start))
+	level := slog.LevelInfo
 	if r.Outcome == NoRoute {
-		s.log.Debug("push has no route", "channel", r.Channel, "reason", r.Reason)
-		return r
+		level = slog.LevelDebug
 	}
-	s.log.Info("push", "outcome", r.Outcome, "channel", r.Channel, "token", r.Token,
-		"status", r.Status, "reason", r.Reason, "id", r.ID, "took", took)
+	s.log.Log(context.Background(), level, "push not sent", "outcome", r.Outcome, "channel", r.Channel, "reason", r.Reason)
 	return r
 }
 

@@ -196,11 +196,11 @@ func TestMetrics(t *testing.T) {
 	s.Note(t.Context(), push.Target{Tokens: []push.Token{apnsToken(push.KindAlert, "a")}, Class: "split"}, push.Note{Event: push.EventMissed})
 	s.Call(t.Context(), push.Target{Tokens: []push.Token{{Provider: "a stranger's word"}}}, carol)
 	err := testutil.GatherAndCompare(reg, strings.NewReader(`
-# HELP sallyport_push_total Pushes by provider, channel and outcome.
+# HELP sallyport_push_total Pushes by provider, app, channel, outcome and reason.
 # TYPE sallyport_push_total counter
-sallyport_push_total{channel="message",outcome="accepted",provider="apns"} 1
-sallyport_push_total{channel="voip",outcome="accepted",provider="apns"} 1
-sallyport_push_total{channel="voip",outcome="no_route",provider="none"} 1
+sallyport_push_total{app="org.example.phone",channel="message",outcome="accepted",provider="apns",reason="none"} 1
+sallyport_push_total{app="org.example.phone",channel="voip",outcome="accepted",provider="apns",reason="none"} 1
+sallyport_push_total{app="none",channel="voip",outcome="no_route",provider="none",reason="no_route"} 1
 `), "sallyport_push_total")
 	if err != nil {
 		t.Error(err)

@@ -40,22 +40,22 @@ func TestB24TheMetricsOfTheCoreAndTheEdge(t *testing.T) {
 
 		got := s.metrics()
 		for name, want := range map[string]string{
-			`sallyport_core_flows`:                                                       "1",
-			`sallyport_core_devices`:                                                     "2",
-			`sallyport_core_registered`:                                                  "1",
-			`sallyport_registrations_total{outcome="accepted"}`:                          "3",
-			`sallyport_registrations_total{outcome="challenged"}`:                        "3",
-			`sallyport_wake_total{outcome="registered"}`:                                 "1",
-			`sallyport_wake_total{outcome="window_over"}`:                                "1",
-			`sallyport_wake_total{outcome="dead_token"}`:                                 "1",
-			`sallyport_wake_seconds_count{provider="apns"}`:                              "1",
-			`sallyport_push_total{channel="voip",outcome="accepted",provider="apns"}`:    "2",
-			`sallyport_push_total{channel="voip",outcome="dead_token",provider="apns"}`:  "1",
-			`sallyport_push_total{channel="message",outcome="accepted",provider="apns"}`: "1",
-			`sallyport_push_seconds_count{channel="voip",provider="apns"}`:               "3",
-			`sallyport_tunnel_sessions{role="core"}`:                                     "1",
-			`sallyport_tunnel_flows{role="core"}`:                                        "1",
-			`sallyport_sip_forbidden_total`:                                              "1",
+			`sallyport_core_flows`:                                "1",
+			`sallyport_core_devices`:                              "2",
+			`sallyport_core_registered`:                           "1",
+			`sallyport_registrations_total{outcome="accepted"}`:   "3",
+			`sallyport_registrations_total{outcome="challenged"}`: "3",
+			`sallyport_wake_total{outcome="registered"}`:          "1",
+			`sallyport_wake_total{outcome="window_over"}`:         "1",
+			`sallyport_wake_total{outcome="dead_token"}`:          "1",
+			`sallyport_wake_seconds_count{provider="apns"}`:       "1",
+			`sallyport_push_total{app="org.example.phone",channel="voip",outcome="accepted",provider="apns",reason="none"}`:           "2",
+			`sallyport_push_total{app="org.example.phone",channel="voip",outcome="dead_token",provider="apns",reason="Unregistered"}`: "1",
+			`sallyport_push_total{app="org.example.phone",channel="message",outcome="accepted",provider="apns",reason="none"}`:        "1",
+			`sallyport_push_seconds_count{channel="voip",provider="apns"}`:                                                            "3",
+			`sallyport_tunnel_sessions{role="core"}`:                                                                                  "1",
+			`sallyport_tunnel_flows{role="core"}`:                                                                                     "1",
+			`sallyport_sip_forbidden_total`:                                                                                           "1",
 		} {
 			if got[name] != want {
 				s.t.Errorf("%s is %q, want %s", name, got[name], want)
