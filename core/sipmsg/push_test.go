@@ -14,7 +14,7 @@ const linphoneContact = `<sip:alice@192.0.2.9:51000;transport=tls;pn-provider=ap
 	`pn-prid=AABB:voip&CCDD:remote;pn-timeout=0;pn-silent=1;pn-msg-str=IM_MSG;pn-call-str=IC_MSG;pn-call-remote-push-interval=5>;` +
 	`+sip.instance="<urn:uuid:00000000-0000-0000-0000-0000dead0001>";expires=3600`
 
-func TestPushParametersOfBothDialects(t *testing.T) {
+func TestPN19_PushParametersOfBothDialects(t *testing.T) {
 	voip, alert := PushToken{"voip", "org.example.phone", "AABB"}, PushToken{"alert", "org.example.phone", "CCDD"}
 	for name, tt := range map[string]struct {
 		params string

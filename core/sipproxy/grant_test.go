@@ -187,7 +187,7 @@ func TestRegistrationsOfADeviceAreAnsweredInOrder(t *testing.T) {
 	})
 }
 
-func TestR4_AnInviteNeverPrecedesThe2xxToRegister(t *testing.T) {
+func TestPN10_R4_AnInviteNeverPrecedesThe2xxToRegister(t *testing.T) {
 	each(t, []int{1}, func(t *testing.T, w *town, phones []*phone) {
 		ph := phones[0]
 		for _, push := range []string{ph.push, ""} { // a device without a token is waited for (B30)

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -34,6 +35,10 @@ func (p *Proxy) supports(provider string) bool {
 // that asks in vain gets 555.
 func (p *Proxy) offerPush(reg *registration) (status int, reason string) {
 	push := &reg.push
+	if push.BadKey && p.badKeys.first(reg.id) {
+		p.log.Info("pn-key or pn-auth is no key: pushes to the device are not encrypted for it; want a point on P-256 and 16 octets, both in base64url",
+			"device", reg.id)
+	}
 	if reg.fetch || reg.star || reg.expires <= 0 || push.Provider == "" && !push.Query {
 		return 0, ""
 	}
@@ -123,4 +128,27 @@ func (p *Proxy) ofBinding(reg *registration, now time.Time) (params string) {
 
 func featureCaps(provider, more string) sip.Header {
 	return sip.NewHeader("Feature-Caps", `*;+sip.pns="`+provider+`"`+more)
+}
+
+// maxSaid bounds of how many devices it is remembered that something was said.
+const maxSaid = 1024
+
+// said remembers of which devices something was said. Beyond its bound nothing
+// more is.
+type said struct {
+	mu sync.Mutex
+	of map[location.DeviceID]struct{} // guarded by mu
+}
+
+func (s *said) first(id location.DeviceID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, known := s.of[id]; known || len(s.of) >= maxSaid {
+		return false
+	}
+	if s.of == nil {
+		s.of = make(map[location.DeviceID]struct{})
+	}
+	s.of[id] = struct{}{}
+	return true
 }

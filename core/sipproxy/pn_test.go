@@ -271,3 +271,25 @@ func TestPN16_OurOwnParametersStayHereToo(t *testing.T) {
 		}, func(c *Config) { c.Domains[0].Path = path })
 	}
 }
+
+// RFC 8599 §5.3: the pn-* of the REGISTER are those by which was pushed, or it
+// frees nobody.
+func TestPN11_ARegisterWithOtherTokensFreesNobody(t *testing.T) {
+	each(t, []int{1}, func(t *testing.T, w *town, phones []*phone) {
+		ph := phones[0].asleep()
+		c := w.calls("call-1")
+		w.pushed(1)
+		other := w.phone("alice2", ph.transport).awake() // of the same user, with tokens of its own
+		other.silence()
+		plain := w.phone("alice3", ph.transport)
+		plain.push = ""
+		plain.awake()
+		plain.silence()
+		w.pbx.silence()
+		ph.wakes()
+		ph.refuses(ph.rings("call-1"), 486)
+		c.hears("SIP/2.0 180")
+		c.ends(486)
+		w.pushed(1)
+	})
+}

@@ -153,6 +153,7 @@ type Proxy struct {
 	summons summons
 
 	renewals renewals
+	badKeys  said
 }
 
 // A waiter is told when a device registers on a flow.

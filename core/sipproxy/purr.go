@@ -167,8 +167,8 @@ func (l *leg) summon() {
 		return
 	}
 	p.waker.Note(d, wake.Note{
-		Event: wake.EventRegister, CallID: headerValue(l.req, "Call-ID"), To: l.id.AOR,
-		Sent: now, Expires: now.Add(p.cfg.Window), Urgent: true,
+		Event: wake.EventRegister, ID: "dialog " + headerValue(l.req, "Call-ID") + " " + headerValue(l.req, "CSeq"),
+		To: l.id.AOR, Sent: now, Expires: now.Add(p.cfg.Window), Urgent: true,
 	}, nil)
 }
 

@@ -211,7 +211,7 @@ func (ph *phone) reborn() *phone {
 	return again
 }
 
-func TestQuirkAWakeThatComesBackAsAnotherInstanceRings(t *testing.T) {
+func TestPN11_AWakeThatComesBackAsAnotherInstanceRings(t *testing.T) {
 	each(t, []int{1, 2}, func(t *testing.T, w *town, phones []*phone) {
 		for _, ph := range phones {
 			ph.asleep()

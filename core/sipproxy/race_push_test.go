@@ -11,7 +11,7 @@ import (
 
 var pushAccepted = push.Result{Outcome: push.Accepted}
 
-func TestR7_AFailedPushEndsTheWaitNow(t *testing.T) {
+func TestPN13_R7_AFailedPushEndsTheWaitNow(t *testing.T) {
 	for outcome, result := range map[string]push.Result{
 		"410":     {Outcome: push.DeadToken, Reason: "Unregistered", Status: 410},
 		"5xx":     {Outcome: push.ProviderDown, Reason: "ServiceUnavailable", Status: 503},

@@ -88,7 +88,7 @@ func (ph *phone) challenged() {
 	ph.hears("SIP/2.0 401")
 }
 
-func TestR5_AChallengeFreesNobody(t *testing.T) {
+func TestPN12_R5_AChallengeFreesNobody(t *testing.T) {
 	forEachCrew(t, func(_ *testing.T, w *town, ph *phone) {
 		ph.connects().challenged()
 		w.atOnce("call-1") // a challenge binds nothing

@@ -171,7 +171,7 @@ func TestD9_WrongCredentialsAreChallengedAndOthersForbidden(t *testing.T) {
 	})
 }
 
-func TestD9_ACallForksToEveryDeviceAndTheLoserIsTold(t *testing.T) {
+func TestPX6_D9_ACallForksToEveryDeviceAndTheLoserIsTold(t *testing.T) {
 	inTown(t, func(t *testing.T, w *town) {
 		alice, one, two := w.phone("alice", "tls"), w.phone("bob", "tls"), w.phone("bob2", "wss")
 		alice.joins(0)

@@ -87,7 +87,7 @@ func TestB4_InTheForegroundACallGoesDownTheFlowAndIsPushedToo(t *testing.T) {
 	})
 }
 
-func TestB4_WithoutPushInForegroundNothingIsPushed(t *testing.T) {
+func TestPN15_B4_WithoutPushInForegroundNothingIsPushed(t *testing.T) {
 	inTown(t, func(t *testing.T, w *town) {
 		ph := w.phone("alice", "tls").awake()
 		c := w.calls("call-1")
@@ -150,7 +150,7 @@ func TestB15_RingbackAfter5sWithAToTagOfOurs(t *testing.T) {
 	}
 }
 
-func TestB15_PX8_ByDefaultTheCallerHearsOnly100(t *testing.T) {
+func TestPX8_B15_ByDefaultTheCallerHearsOnly100(t *testing.T) {
 	inTown(t, func(t *testing.T, w *town) {
 		w.phone("alice", "tls").asleep()
 		c := w.calls("call-1")
