@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/url"
@@ -9,6 +10,7 @@ import (
 	"sallyport/core"
 	"sallyport/core/push"
 	"sallyport/core/push/apns"
+	"sallyport/core/push/fcm"
 	"sallyport/core/push/webpush"
 )
 
@@ -16,6 +18,7 @@ import (
 // connection on the way.
 var appChecks = map[string]func(k *checker, what string, a core.AppConfig, cfg core.PushConfig){
 	push.ProviderAPNs:    (*checker).apnsApp,
+	push.ProviderFCM:     (*checker).fcmApp,
 	push.ProviderWebPush: (*checker).webpushApp,
 }
 
@@ -51,6 +54,32 @@ func (k *checker) apnsApp(what string, a core.AppConfig, cfg core.PushConfig) {
 	if conn, ok := k.reaches(what, addr, "let the firewall pass it, or set push.proxy"); ok {
 		conn.Close()
 		k.ok(what, "%s: the key is good, and %s takes connections", a.ID, addr)
+	}
+}
+
+// fcmApp goes the whole way, which an access token of Google's is needed for:
+// FCM looks at a message to nobody, and delivers nothing.
+func (k *checker) fcmApp(what string, a core.AppConfig, cfg core.PushConfig) {
+	c, err := fcm.New(fcm.Config{
+		Package: a.ID, ServiceAccount: a.ServiceAccount, Project: a.Project, Endpoint: a.Endpoint, CAFile: a.CAFile,
+		Proxy: cfg.Proxy, NoProxy: cfg.NoProxy,
+		Dial: func(ctx context.Context, _, addr string) (net.Conn, error) { return k.net.Dial(ctx, addr) },
+	}, nil, nil)
+	if err != nil {
+		k.fail(what, "the service account's key is a JSON file from the Google Cloud console: IAM, Service accounts, Keys", "%s: %v", a.ID, err)
+		return
+	}
+	defer c.Close()
+	k.private(what, a.ServiceAccount)
+	ctx, cancel := context.WithTimeout(k.ctx, lookWithin)
+	defer cancel()
+	switch t := c.Try(ctx); {
+	case t == nil:
+		k.ok(what, "%s: FCM takes the service account for project %s", a.ID, c.Project())
+	case t.Remedy == "":
+		k.fail(what, "let the firewall pass fcm.googleapis.com:443 and oauth2.googleapis.com:443, or set push.proxy", "%s: %s", a.ID, t.Text)
+	default:
+		k.fail(what, t.Remedy, "%s: %s", a.ID, t.Text)
 	}
 }
 
