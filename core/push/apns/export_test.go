@@ -9,13 +9,13 @@ import (
 // Reasons are Apple's that have a verdict of their own.
 func Reasons() []string { return slices.Sorted(maps.Keys(reasons)) }
 
-// SignForBenchmark returns a function that signs a provider token.
-func SignForBenchmark(path string) (func(), error) {
-	_, key, err := readP8(path)
+// SignForBenchmark signs a provider token of the half hour with the text of a
+// .p8 file.
+func SignForBenchmark(p8 []byte, keyID, team string) (string, error) {
+	key, err := parseKey(p8)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	s := &signer{key: key, keyID: "K", team: "T"}
-	at := time.Unix(0, 0)
-	return func() { _, _ = s.sign(at) }, nil
+	s := &signer{key: key, keyID: keyID, team: team}
+	return s.sign(time.Now().Truncate(grid))
 }
