@@ -187,8 +187,8 @@ func (cfg *Config) endpoints(s *signer, lines func(host string) func(bearer) *li
 	one := func(host string) *endpoint {
 		return &endpoint{
 			host:  host,
-			calls: &lane{make: lines(host), signer: s},
-			notes: &lane{make: lines(host), signer: s},
+			calls: &lane{make: lines(host), signer: s, apart: callsApart},
+			notes: &lane{make: lines(host), signer: s, apart: notesApart},
 		}
 	}
 	if cfg.Endpoint != "" {

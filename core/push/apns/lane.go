@@ -1,6 +1,7 @@
 package apns
 
 import (
+	"context"
 	"sync"
 	"time"
 )
@@ -9,7 +10,8 @@ import (
 // line is in use, and what replaced it may still be finishing.
 type lane struct {
 	// Static after New.
-	make func(b bearer) *line
+	make  func(b bearer) *line
+	apart time.Duration // for which a line counts
 
 	answered stamp // by APNs, on any line of the lane; has its own lock
 
@@ -18,21 +20,45 @@ type lane struct {
 	signer   *signer   // guarded by mu
 	reminted time.Time // guarded by mu; when Apple last called a token expired
 	next     bearer    // guarded by mu; what the next line begins with, if its signer is set
+	spent    time.Time // guarded by mu; until when the lines made so far count
+	why      answer    // guarded by mu; what the last line was given up for
 	closed   bool      // guarded by mu
 }
 
-// line returns the line in use.
-func (l *lane) line() (*line, error) {
+// Apple takes connections that come and go quickly for an attack. A lane may
+// open a few at once, since a path may die and Apple may restart, and then one
+// in a while, whatever ends them: some 50 a minute with both lanes under load.
+const (
+	linesAtOnce = 5
+	callsApart  = 2 * time.Second // leaves a call the time for one attempt
+	notesApart  = 4 * time.Second
+)
+
+// wait is how long it is until another line may be made. Guarded by mu.
+func (l *lane) wait(now time.Time) time.Duration {
+	return l.spent.Add(-(linesAtOnce - 1) * l.apart).Sub(now)
+}
+
+// line returns the line in use, or how long it is until there may be another.
+func (l *lane) line() (*line, time.Duration, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
-		return nil, errClosed
+		return nil, 0, errClosed
 	}
 	if l.cur != nil && l.cur.stale() {
 		l.cur.retire()
 		l.cur = nil
 	}
 	if l.cur == nil {
+		now := time.Now()
+		if left := l.wait(now); left > 0 {
+			return nil, left, nil
+		}
+		if l.spent.Before(now) {
+			l.spent = now
+		}
+		l.spent = l.spent.Add(l.apart)
 		b := l.next
 		if b.signer == nil {
 			b = bearer{signer: l.signer}
@@ -40,17 +66,36 @@ func (l *lane) line() (*line, error) {
 		l.next = bearer{}
 		l.cur = l.make(b)
 	}
-	return l.cur, nil
+	return l.cur, 0, nil
 }
 
-// retire gives ln up, if it is still the one in use.
-func (l *lane) retire(ln *line) {
+// retire gives ln up for the answer that came on it, if it is still the one in
+// use.
+func (l *lane) retire(ln *line, why answer) {
 	l.mu.Lock()
 	if l.cur == ln {
-		l.cur = nil
+		l.cur, l.why = nil, why
 	}
 	l.mu.Unlock()
 	ln.retire()
+}
+
+// rest waits until another line may be made, and otherwise returns what became
+// of the last one.
+func (l *lane) rest(ctx context.Context, d time.Duration) (answer, bool) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return answer{}, true
+	case <-ctx.Done():
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.why.err == nil && l.why.status == 0 {
+			return answer{err: context.Cause(ctx)}, false
+		}
+		return l.why, false
+	}
 }
 
 // remint lets the next line sign a token of this very minute, since Apple's

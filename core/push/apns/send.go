@@ -63,23 +63,32 @@ func (c *Client) attempts(ctx context.Context, s *sending) answer {
 	l, resent := s.l, false
 	ctx, stop := s.patiently(ctx)
 	defer stop()
+	var a answer
 	for free := 0; ; {
-		ln, err := l.line()
-		if err != nil {
+		ln, wait, err := l.line()
+		switch {
+		case err != nil:
 			return answer{err: err}
+		case wait > 0 && resent:
+			return a
+		case wait > 0:
+			if why, ok := l.rest(ctx, wait); !ok {
+				return why
+			}
+			continue
 		}
-		a := s.attempt(ctx, ln)
+		a = s.attempt(ctx, ln)
 		if errors.Is(a.err, errSpent) {
-			l.retire(ln)
+			l.retire(ln, a)
 		}
 		if untouched(a.err) && free < maxFree && pause(ctx, free) {
 			free++
 			continue
 		}
 		v := judge(a)
-		if ctx.Err() != nil || resent || !c.again(l, ln, v, s.urgent) {
+		if ctx.Err() != nil || resent || !c.again(l, ln, v, a, s.urgent) {
 			if v.dead && !errors.Is(context.Cause(ctx), context.Canceled) {
-				l.retire(ln)
+				l.retire(ln, a)
 			}
 			return a
 		}
@@ -116,7 +125,7 @@ func pause(ctx context.Context, free int) bool {
 
 // again prepares the lane for a second attempt after verdict v on ln, and
 // reports whether one makes sense.
-func (c *Client) again(l *lane, ln *line, v verdict, urgent bool) bool {
+func (c *Client) again(l *lane, ln *line, v verdict, a answer, urgent bool) bool {
 	switch {
 	case v.remint:
 		if !l.superseded(ln) && !l.remint(ln) {
@@ -129,7 +138,7 @@ func (c *Client) again(l *lane, ln *line, v verdict, urgent bool) bool {
 	case !v.again || v.callOnly && !urgent:
 		return false
 	}
-	l.retire(ln)
+	l.retire(ln, a)
 	return true
 }
 

@@ -144,11 +144,13 @@ func (c *conn) greet(ctx context.Context) bool {
 		return false
 	}
 	_ = c.tls.SetReadDeadline(time.Time{})
-	c.framer = http2.NewFramer(c.tls, c.tls)
-	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-	c.framer.MaxHeaderListSize = maxHeaders
-	c.encoder = hpack.NewEncoder(&c.block)
-	return c.write(func() error {
+	framer := http2.NewFramer(c.tls, c.tls)
+	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	framer.MaxHeaderListSize = maxHeaders
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.framer, c.encoder = framer, hpack.NewEncoder(&c.block)
+	return c.locked(func() error {
 		return c.framer.WriteSettings(
 			http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: c.limit},
 			http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: maxHeaders},

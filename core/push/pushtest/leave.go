@@ -23,8 +23,8 @@ func (c *conn) goAway(reason string) {
 }
 
 func (c *conn) goAwayLocked(reason string) {
-	if c.leaving {
-		return
+	if c.leaving || c.framer == nil {
+		return // or has not come yet
 	}
 	c.leaving = true
 	text, err := json.Marshal(map[string]string{"reason": reason})
