@@ -56,8 +56,9 @@ const errStoreFailed jetstream.ErrorCode = 10077
 // Outbox is the queue of pushes, a JetStream work queue; see [push.Outbox].
 //
 // The turn to send is the stream's one consumer: the server lets no second one
-// exist beside it, and ends it when its core has been silent for [turnEnds]. A
-// row that was removed is an acknowledged message, which the server deletes.
+// exist beside it. A core that holds it asks for rows all the time; when it has
+// not for [turnEnds], another one ends its turn. A row that was removed is an
+// acknowledged message, which the server deletes.
 type Outbox struct {
 	store  *Store
 	stream jetstream.Stream
@@ -170,8 +171,9 @@ func (o *Outbox) Follow(ctx context.Context, row func([]byte, func()), caughtUp 
 // claim waits for the turn: until no other core is the consumer.
 func (o *Outbox) claim(ctx context.Context) (jetstream.Consumer, error) {
 	if o.store.embedded != nil {
-		o.clear(ctx) // nobody else is on this store
+		o.end(ctx, func(*jetstream.ConsumerInfo) bool { return true }) // nobody else is on this store
 	}
+	asked := make(map[string]time.Time) // when a turn was last seen to ask for rows
 	for {
 		c, err := o.create(ctx)
 		if err == nil {
@@ -188,6 +190,25 @@ func (o *Outbox) claim(ctx context.Context) (jetstream.Consumer, error) {
 			timer.Stop()
 			return nil, context.Cause(ctx)
 		}
+		o.end(ctx, func(i *jetstream.ConsumerInfo) bool {
+			if at, ok := asked[i.Name]; ok && i.NumWaiting == 0 {
+				return time.Since(at) >= turnEnds
+			}
+			asked[i.Name] = time.Now()
+			return false
+		})
+	}
+}
+
+// end ends the turns of which over says so. The server would do it by itself,
+// but not while rows are out for acknowledgement.
+func (o *Outbox) end(ctx context.Context, over func(*jetstream.ConsumerInfo) bool) {
+	ctx, cancel := context.WithTimeout(ctx, o.store.cfg.Timeout)
+	defer cancel()
+	for info := range o.stream.ListConsumers(ctx).Info() {
+		if over(info) {
+			_ = o.stream.DeleteConsumer(ctx, info.Name) // or another core was first
+		}
 	}
 }
 
@@ -202,15 +223,6 @@ func (o *Outbox) create(ctx context.Context) (jetstream.Consumer, error) {
 		AckWait: rowKeep, MaxDeliver: -1, MaxAckPending: -1,
 		Metadata: map[string]string{"core": o.store.cfg.Name},
 	})
-}
-
-// clear ends every turn.
-func (o *Outbox) clear(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, o.store.cfg.Timeout)
-	defer cancel()
-	for name := range o.stream.ConsumerNames(ctx).Name() {
-		_ = o.stream.DeleteConsumer(ctx, name)
-	}
 }
 
 // release gives the turn to the next at once.
