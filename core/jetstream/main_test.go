@@ -18,12 +18,14 @@ import (
 const childEnv = "SALLYPORT_TEST_KILLED_CORE"
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(childEnv); dir != "" {
-		if err := bindForever(dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+	for env, core := range map[string]func(dir string) error{childEnv: bindForever, pushEnv: pushForever} {
+		if dir := os.Getenv(env); dir != "" {
+			if err := core(dir); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			return
 		}
-		return
 	}
 	goleak.VerifyTestMain(m)
 }

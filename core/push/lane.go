@@ -42,7 +42,7 @@ func newLane(s *Service) *lane {
 		events: make(chan func(time.Time), 64), back: make(map[string]time.Time),
 	}
 	for i := range s.apps {
-		l.slots[&s.apps[i]] = &slots{limit: s.cfg.Workers}
+		l.slots[&s.apps[i]] = &slots{limit: s.cfg.Workers, many: s.apps[i].Provider == ProviderWebPush}
 	}
 	return l
 }
@@ -223,18 +223,17 @@ func (l *lane) landed(b batch, res Result, now time.Time, ending bool) {
 
 // again says whether and when a push with this result is sent again.
 func (l *lane) again(c *chat, res Result, now time.Time) (time.Duration, bool) {
-	floor := res.Retry
+	floor, limit := res.Retry, maxRetry
 	switch {
-	case floor > 0:
-	case res.Outcome != ProviderDown:
+	case floor == 0 && res.Outcome != ProviderDown:
 		return 0, false
 	case res.Status == 0:
-		return jitter(min(firstRetry<<min(c.tries, 8), lastRetry), .2, now).Sub(now), true
-	default:
+		floor, limit = max(floor, firstRetry), lastRetry
+	case floor == 0:
 		floor = firmRetry
 	}
-	// The floor is the provider's word: the jitter only ever adds to it.
-	delay := min(floor<<min(c.tries, 8), max(floor, maxRetry))
+	// What the provider named is the least: the jitter only adds to it.
+	delay := min(floor<<min(c.tries, 8), max(floor, limit))
 	delay = jitter(delay+delay/4, .2, now).Sub(now)
 	if end, ok := givenUp[res.Provider]; ok && !c.failed.IsZero() && now.Add(delay).Sub(c.failed) > end {
 		return 0, false

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -40,7 +41,9 @@ func (m *mailbox) Send(_ context.Context, n push.Notification) push.Result {
 	var p struct {
 		Count int `json:"count"`
 	}
-	_ = json.Unmarshal(n.Payload, &p)
+	if err := json.Unmarshal(n.Payload, &p); err != nil {
+		p.Count, _ = strconv.Atoi(n.Data["count"])
+	}
 	m.mu.Lock()
 	nth := len(m.sent)
 	m.sent = append(m.sent, post{at: time.Since(m.start), id: n.ID, token: n.Token.Value, count: max(p.Count, 1), n: n})

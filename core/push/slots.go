@@ -15,6 +15,7 @@ const (
 // hangs holds up its own pushes alone. Owned by the lane.
 type slots struct {
 	limit  int
+	many   bool // its provider is many servers, of which one may be down
 	flying int
 	line   []*chat // that wait for a slot, the first first
 	step   int     // pauses in a row
@@ -62,6 +63,7 @@ func (s *slots) freed(now time.Time) []*chat {
 // heard takes note of how a push of the app ended.
 func (s *slots) heard(r Result, now time.Time) {
 	switch {
+	case s.many:
 	case r.Outcome != ProviderDown:
 		s.step = 0
 	case now.Before(s.until): // one that was under way when the pause began
