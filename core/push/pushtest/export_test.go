@@ -26,3 +26,6 @@ func GrantsAccess(s *FCM, assertion string, audience string, now time.Time) bool
 
 // ShapeFault is what FCM's schema says of a body.
 func ShapeFault(body []byte) string { return sendRequest("", body) }
+
+// WithinQuota counts a message to a device and reports whether it may go.
+func WithinQuota(s *FCM, token string, now time.Time) bool { return s.quota.take(token, false, now) }

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -46,7 +47,7 @@ type FCMMessage struct {
 	TTLText      string        // as sent; "" when absent
 	CollapseKey  string
 	ValidateOnly bool
-	Body         []byte // the whole request
+	Body         []byte // the whole request; of a refused one, the first 8 KiB
 	Status       int
 	Reason       string // FCM's error code; "" when accepted
 	Conn         int    // number of the connection, from 1
@@ -144,6 +145,9 @@ func (s *FCM) Accepted() []FCMMessage {
 }
 
 func (s *FCM) record(m FCMMessage) {
+	if m.Status >= http.StatusBadRequest {
+		m.Body = cut(m.Body)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.sent) >= maxPushes {

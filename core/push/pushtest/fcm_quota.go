@@ -77,24 +77,32 @@ func ruleFCMDeviceQuota(r *fcmSend) *fcmError {
 	if r.Token == "" || r.ValidateOnly {
 		return nil
 	}
-	q := &r.sim.quota
+	collapses := (r.CollapseKey != "" || r.Notification) && r.TTL > 0
+	if !r.sim.quota.take(r.Token, collapses, r.now) {
+		return errDeviceQuota
+	}
+	return nil
+}
+
+// take counts a message to a device, where it is within the device's quotas.
+func (q *quota) take(token string, collapses bool, now time.Time) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	d := q.devices[r.Token]
+	d := q.devices[token]
 	if d == nil {
 		if q.devices == nil || len(q.devices) >= maxTokens {
 			q.devices = make(map[string]*deviceQuota)
 		}
 		d = &deviceQuota{}
-		q.devices[r.Token] = d
+		q.devices[token] = d
 	}
-	if d.minute.full(r.now, time.Minute, devicePerMinute) || d.hour.full(r.now, time.Hour, devicePerHour) {
-		return errDeviceQuota
+	if d.minute.full(now, time.Minute, devicePerMinute) || d.hour.full(now, time.Hour, devicePerHour) {
+		return false
 	}
-	if collapses := r.CollapseKey != "" || r.Notification; collapses && r.TTL > 0 && !d.collapse.take(r.now) {
-		return errDeviceQuota
+	if collapses && !d.collapse.take(now) {
+		return false
 	}
 	d.minute.n++
 	d.hour.n++
-	return nil
+	return true
 }

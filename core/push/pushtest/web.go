@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -230,6 +231,9 @@ func (s *web) serveHTTP(w http.ResponseWriter, r *http.Request) {
 
 // maxWebBody bounds a request; the providers' own limits are far below.
 const maxWebBody = 64 << 10
+
+// cut bounds what is remembered of a body that was refused.
+func cut(body []byte) []byte { return slices.Clone(body[:min(len(body), maxBody)]) }
 
 // pause waits for the latency that is set, and reports whether the client
 // still waits too.

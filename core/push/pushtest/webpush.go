@@ -44,7 +44,7 @@ type WebPushMessage struct {
 	TTLText  string // as sent; "" when absent
 	Urgency  string // as sent; "" when absent
 	Topic    string
-	Body     []byte // as sent
+	Body     []byte // as sent; of a refused one, the first 8 KiB
 	Plain    []byte // what the body held
 	Sealed   string // why the body did not open; "" when it did or there was none
 	Key      string // the application server's, from Authorization
@@ -245,6 +245,9 @@ func (s *WebPush) deliver(m WebPushMessage) {
 		ua.receive(m)
 	case m.TTL > 0:
 		now := s.now()
+		if len(ua.box.items) >= maxDeliveries { // the oldest goes
+			ua.box.items = ua.box.items[1:]
+		}
 		ua.box.put(now, stored[WebPushMessage]{key: m.Topic, expires: now.Add(m.TTL), what: m})
 	}
 }
@@ -263,6 +266,9 @@ func (s *WebPush) Accepted() []WebPushMessage {
 }
 
 func (s *WebPush) record(m WebPushMessage) {
+	if m.Status >= http.StatusBadRequest {
+		m.Body = cut(m.Body)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.sent) >= maxPushes {
