@@ -72,6 +72,6 @@ func (s *Server) webpushApp(a AppConfig) (push.App, error) {
 func (s *Server) pushConfig(secret []byte) push.Config {
 	return push.Config{
 		Enabled: s.cfg.Push.Enabled, Keep: s.cfg.Push.Keep.Duration, PerMinute: s.cfg.Push.PerMinute,
-		Targets: s.target, Feedback: s.told, Quiet: s.cfg.Push.rules(), DND: s.store.DND(), Secret: secret,
+		Targets: s.target, Outbox: s.store.Outbox(), Sealer: s.vault, Feedback: s.told, Quiet: s.cfg.Push.rules(), DND: s.store.DND(), Secret: secret,
 	}
 }

@@ -46,8 +46,8 @@ func (f files) read(name string) string {
 	return string(text)
 }
 
-// life is one life of a core: its store, and its push service.
-type life struct {
+// pusher is one life of a core: its store, and its push service.
+type pusher struct {
 	store *jetstream.Store
 	push  *push.Service
 }
@@ -57,7 +57,7 @@ func tokenOf(device int, kind string) string {
 	return fmt.Sprintf("%062x%02x", device, kind[0])
 }
 
-func newLife(f files) (*life, error) {
+func newPusher(f files) (*pusher, error) {
 	s, err := jetstream.Open(context.Background(), jetstream.Config{Dir: f.path("store")}, nil)
 	if err != nil {
 		return nil, err
@@ -73,7 +73,7 @@ func newLife(f files) (*life, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	return &life{store: s, push: push.New(push.Config{
+	return &pusher{store: s, push: push.New(push.Config{
 		Enabled: true, Outbox: s.Outbox(), Sealer: v, Targets: func(device string) (push.Target, bool) {
 			var i int
 			_, err := fmt.Sscanf(device, "device%d", &i)
@@ -94,7 +94,7 @@ func targetOf(i int, team string) push.Target {
 // of many devices, says so, and sends them and as many calls.
 func pushForever(dir string) error {
 	f := files{dir}
-	l, err := newLife(f)
+	l, err := newPusher(f)
 	if err != nil {
 		return err
 	}
@@ -209,7 +209,7 @@ func TestP16_KillNineLosesNoQueuedNoteAndSendsNoQueuedCall(t *testing.T) {
 	}
 
 	sim.SetLatency(0)
-	l, err := newLife(f)
+	l, err := newPusher(f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +239,7 @@ func TestP16_KillNineLosesNoQueuedNoteAndSendsNoQueuedCall(t *testing.T) {
 	}
 
 	// Nothing is left, and nothing of it is sent again in the life after that.
-	l, err = newLife(f)
+	l, err = newPusher(f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +251,7 @@ func TestP16_KillNineLosesNoQueuedNoteAndSendsNoQueuedCall(t *testing.T) {
 
 // run runs the life until stop is called, which ends it as a service manager
 // would.
-func (l *life) run(t *testing.T) (stop func()) {
+func (l *pusher) run(t *testing.T) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
