@@ -66,7 +66,9 @@ func (s *Server) build(ctx context.Context) ([]room, error) {
 	if err := s.pushes.LoadDND(ctx); err != nil {
 		return nil, err
 	}
-	s.waker = wake.New(wake.Config{Window: s.cfg.Wake.Window.Duration, Flow: s.flowOf}, s.pushes, nil, s.log, s.deps.Registry)
+	s.waker = wake.New(wake.Config{
+		Window: s.cfg.Wake.Window.Duration, Flow: s.flowOf, Scored: s.scored,
+	}, s.pushes, s.log, s.deps.Registry)
 	if err := s.buildSIP(ctx, bundle); err != nil {
 		return nil, err
 	}

@@ -8,9 +8,11 @@ import (
 	"path/filepath"
 	"time"
 
+	"sallyport/core/admin"
 	"sallyport/core/location"
 	"sallyport/core/push"
 	"sallyport/core/vault"
+	"sallyport/core/wake"
 )
 
 // This file joins core/location, which keeps devices and their tokens, to
@@ -66,6 +68,55 @@ func (s *Server) told(device string, r push.Result) {
 		Token: tokenID(r.Token), At: time.Now(), Reason: r.Reason,
 		Accepted: r.Outcome == push.Accepted, Dead: r.Outcome == push.DeadToken, Suspect: r.Suspect, Since: r.DeadSince,
 	})
+	s.waker.Pushed(device, r)
+}
+
+// scored is whether an accepted push woke its device.
+func (s *Server) scored(sc wake.Score) {
+	if id, ok := location.ParseDeviceID(sc.Device); ok {
+		s.loc.Scored(id, location.Wake{
+			Token: tokenID(sc.Push.Token), Call: sc.Push.Channel == push.VoIP, At: sc.Sent, Woke: sc.Woke(),
+		})
+	}
+}
+
+// tokenOf is a device's token as the API shows it.
+func (s *Server) tokenOf(d location.Device, t location.Token) admin.Token {
+	state := admin.TokenLive
+	_, _, fits := s.pushes.Fit(pushToken(t))
+	switch {
+	case t.Dead:
+		state = admin.TokenDead
+	case !fits:
+		state = admin.TokenNoFit
+	case t.Suspects > 0:
+		state = admin.TokenQuarantined
+	case d.DeafTo(t):
+		state = admin.TokenDeaf
+	}
+	return admin.Token{
+		Kind: t.Kind, Provider: t.Provider, App: t.App, State: state, Token: push.Redact(t.Value), Encrypts: t.Key != "" && t.Auth != "",
+		Registered: admin.At(t.Registered), LastOK: admin.At(t.LastOK), LastError: t.LastError, ErrorAt: admin.At(t.LastErrorAt),
+		WakeOK: t.Calls.Woke, WakeMiss: t.Calls.Missed, NoteOK: t.Notes.Woke, NoteMiss: t.Notes.Missed,
+	}
+}
+
+// deaf warns of devices that calls do not reach any more.
+func (s *Server) deaf() string {
+	count, first := 0, ""
+	s.loc.All(func(d location.Device) bool {
+		if d.Deaf() {
+			if count++; count == 1 {
+				first = d.ID.AOR
+			}
+		}
+		return true
+	})
+	if count == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d device(s), the first of %s: accepted VoIP pushes do not wake it while others do: iOS withholds them from an app "+
+		"that did not report each as a call; reinstall the app there, and see that it reports every push to CallKit (`sallyport clients` shows who)", count, first)
 }
 
 func tokenID(t push.Token) location.TokenID {
@@ -94,5 +145,6 @@ func pushToken(t location.Token) push.Token {
 	return push.Token{
 		Provider: t.Provider, Kind: t.Kind, App: t.App, Param: t.Param, Value: t.Value,
 		Sandbox: t.Sandbox, Registered: t.Registered, Dead: t.Dead, Key: t.Key, Auth: t.Auth,
+		Suspects: t.Suspects, Suspected: t.LastErrorAt,
 	}
 }

@@ -99,6 +99,10 @@ func (s *Server) warningsNow() (list []string) {
 			list = append(list, text)
 		}
 	}
+	list = append(list, s.waker.Alarms()...)
+	if text := s.deaf(); text != "" {
+		list = append(list, text)
+	}
 	for domain, grant := range s.proxy.ShortGrants() {
 		list = append(list, domain+": the PBX grants "+grant.String()+" where upstream_expires asks for more, so phones that sleep longer "+
 			"cannot be called: raise its maximum registration expiry")
@@ -169,13 +173,7 @@ func (s *Server) client(d location.Device) admin.Client {
 		}
 	}
 	for _, t := range d.Tokens {
-		state := admin.TokenLive
-		if _, _, ok := s.pushes.Fit(pushToken(t)); t.Dead {
-			state = admin.TokenDead
-		} else if !ok {
-			state = admin.TokenNoFit
-		}
-		c.Tokens = append(c.Tokens, admin.Token{Kind: t.Kind, Provider: t.Provider, App: t.App, State: state})
+		c.Tokens = append(c.Tokens, s.tokenOf(d, t))
 	}
 	var last time.Time
 	for _, b := range d.Bindings {

@@ -86,17 +86,29 @@ type Flow struct {
 
 // The states of a token.
 const (
-	TokenLive  = "live"   // can be pushed to
-	TokenDead  = "dead"   // the provider said that it is gone
-	TokenNoFit = "no app" // no configured app fits it
+	TokenLive        = "live"        // can be pushed to
+	TokenQuarantined = "quarantined" // an answer spoke against it: pushed to seldom until one is accepted
+	TokenDeaf        = "deaf"        // calls pushed to it wake nobody, while messages do
+	TokenDead        = "dead"        // the provider said that it is gone
+	TokenNoFit       = "no app"      // no configured app fits it
 )
 
 // Token is a push token of a device, without its value.
 type Token struct {
-	Kind     string `json:"kind"` // "voip" or "alert"
-	Provider string `json:"provider"`
-	App      string `json:"app"`
-	State    string `json:"state"` // one of the constants above
+	Kind       string     `json:"kind"` // "voip" or "alert"
+	Provider   string     `json:"provider"`
+	App        string     `json:"app"`
+	State      string     `json:"state"` // one of the constants above
+	Token      string     `json:"token"` // its last six characters
+	Encrypts   bool       `json:"encrypts"`
+	Registered *time.Time `json:"registered"`
+	LastOK     *time.Time `json:"last_ok"`    // last accepted push; null before the first
+	LastError  string     `json:"last_error"` // the provider's last reason not to deliver
+	ErrorAt    *time.Time `json:"last_error_at"`
+	WakeOK     uint32     `json:"wake_ok"`   // calls: pushes accepted while the device slept after which it registered in 15 s…
+	WakeMiss   uint32     `json:"wake_miss"` // …and after which it did not
+	NoteOK     uint32     `json:"note_ok"`   // the same on the Message channel, where people decide when to look
+	NoteMiss   uint32     `json:"note_miss"`
 }
 
 // PushResult is what became of one test push; POST /api/v1/push/test answers

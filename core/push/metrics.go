@@ -9,12 +9,17 @@ import (
 // metrics counts pushes. Labels are small sets: apps are those of the
 // configuration, reasons those of a table.
 type metrics struct {
+	wrong   *prometheus.GaugeVec
 	total   *prometheus.CounterVec
 	seconds *prometheus.HistogramVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
+		wrong: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "sallyport_push_misconfigured",
+			Help: "1 while so many tokens of an app are refused that its configuration must be wrong.",
+		}, []string{"provider", "app"}),
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sallyport_push_total",
 			Help: "Pushes by provider, app, channel, outcome and reason.",
@@ -26,7 +31,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"provider", "channel"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.total, m.seconds)
+		reg.MustRegister(m.total, m.seconds, m.wrong)
 	}
 	return m
 }
@@ -90,4 +95,12 @@ func (c *conditions) Collect(ch chan<- prometheus.Metric) {
 			tell(c.since, float64(now.CredentialIssued.Unix()), a)
 		}
 	}
+}
+
+func (m *metrics) misconfigured(a *App, open bool) {
+	value := 0.0
+	if open {
+		value = 1
+	}
+	m.wrong.WithLabelValues(a.Provider, a.ID).Set(value)
 }

@@ -56,6 +56,10 @@ type Token struct {
 	// pushed to, but it still shows that its device has this channel: a call is
 	// not announced by the Message channel because the VoIP token died.
 	Dead bool
+	// Suspects counts the answers in a row that spoke against the token, the last
+	// of them at Suspected. Above 0 the token is quarantined: pushed to seldom.
+	Suspects  int
+	Suspected time.Time
 	// Registered is when the client last handed the token over.
 	Registered time.Time
 	// Key is the device's public key on P-256, uncompressed, and Auth its

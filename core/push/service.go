@@ -57,15 +57,17 @@ type Service struct {
 	apps    []App
 	log     *slog.Logger
 	metrics *metrics
-	quiet   *quiet
-	tally   *laneMetrics
-	life    string // names this service among all that share the outbox
-	lane    *lane
-	dones   *dones
-	writes  [writers]chan write // by device, so that its notes keep their order
-	seed    maphash.Seed
-	memory  chan *row            // rows in memory, on their way to the lane
-	hints   chan func(time.Time) // words, on their way to the lane
+	// suspicions has an entry for each of apps.
+	suspicions map[*App]*suspicion
+	quiet      *quiet
+	tally      *laneMetrics
+	life       string // names this service among all that share the outbox
+	lane       *lane
+	dones      *dones
+	writes     [writers]chan write // by device, so that its notes keep their order
+	seed       maphash.Seed
+	memory     chan *row            // rows in memory, on their way to the lane
+	hints      chan func(time.Time) // words, on their way to the lane
 
 	inMemory atomic.Int64 // rows that are in memory alone
 
@@ -94,14 +96,17 @@ func New(cfg Config, apps []App, log *slog.Logger, reg prometheus.Registerer) *S
 		cfg:     cfg,
 		apps:    append([]App(nil), apps...),
 		log:     log.With("room", "push"),
-		metrics: newMetrics(reg),
-		quiet:   &quiet{rules: cfg.Quiet, store: cfg.DND},
-		tally:   newLaneMetrics(reg),
-		life:    newLife(),
-		dones:   newDones(),
-		seed:    maphash.MakeSeed(),
-		memory:  make(chan *row, cfg.Queue),
-		hints:   make(chan func(time.Time), cfg.Queue),
+		metrics: newMetrics(reg), suspicions: make(map[*App]*suspicion),
+		quiet:  &quiet{rules: cfg.Quiet, store: cfg.DND},
+		tally:  newLaneMetrics(reg),
+		life:   newLife(),
+		dones:  newDones(),
+		seed:   maphash.MakeSeed(),
+		memory: make(chan *row, cfg.Queue),
+		hints:  make(chan func(time.Time), cfg.Queue),
+	}
+	for i := range s.apps {
+		s.suspicions[&s.apps[i]] = &suspicion{}
 	}
 	for i := range s.writes {
 		s.writes[i] = make(chan write, max(cfg.Queue/writers, 1))
@@ -156,6 +161,9 @@ func (s *Service) Call(ctx context.Context, t Target, c Call) Result {
 	if r.app == nil {
 		return s.count(Result{Outcome: NoRoute, Channel: VoIP, Reason: reason}, now)
 	}
+	if rest, reason := s.held(r, needCall, now); rest > 0 {
+		return s.count(Result{Outcome: Refused, Channel: r.channel, Token: r.token, Reason: reason}, now)
+	}
 	if q := s.QuietCall(t, c); q.Hold {
 		return s.count(Result{Outcome: Quiet, Channel: VoIP, Reason: q.Reason}, now)
 	}
@@ -206,6 +214,9 @@ func (s *Service) note(ctx context.Context, t Target, n Note, passive bool) Resu
 	r, reason := s.find(t, needNote)
 	if r.app == nil {
 		return s.count(Result{Outcome: NoRoute, Channel: Message, Reason: reason}, now)
+	}
+	if rest, reason := s.held(r, needNote, now); rest > 0 {
+		return s.count(Result{Outcome: Refused, Channel: r.channel, Token: r.token, Reason: reason, Retry: rest}, now)
 	}
 	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
 	defer cancel()
@@ -258,6 +269,7 @@ func (s *Service) send(ctx context.Context, device string, r route, why need, p 
 		res = r.app.Sender.Send(ctx, n)
 	}
 	res.Provider, res.App, res.Channel, res.Token, res.ID = r.app.Provider, r.app.ID, r.channel, r.token, n.ID
+	s.judge(r.app, &res, time.Now())
 	if s.cfg.Feedback != nil {
 		s.cfg.Feedback(device, res)
 	}
@@ -325,6 +337,9 @@ func (s *Service) Apps() []AppStatus {
 		all[i] = AppStatus{ID: a.ID, Provider: a.Provider, OK: true}
 		if h, ok := a.Sender.(interface{ Health() (bool, string) }); ok {
 			all[i].OK, all[i].LastError = h.Health()
+		}
+		if why := s.suspected(&s.apps[i]); why != "" {
+			all[i].OK, all[i].LastError = false, why
 		}
 	}
 	return all

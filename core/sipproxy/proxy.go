@@ -354,6 +354,7 @@ func wakeDevice(d location.Device) wake.Device {
 		out.Tokens = append(out.Tokens, wake.Token{
 			Provider: t.Provider, Kind: t.Kind, App: t.App, Param: t.Param, Value: t.Value,
 			Sandbox: t.Sandbox, Registered: t.Registered, Dead: t.Dead, Key: t.Key, Auth: t.Auth,
+			Suspects: t.Suspects, Suspected: t.LastErrorAt,
 		})
 	}
 	return out

@@ -24,6 +24,9 @@ type pusher struct {
 	delay   time.Duration   // from then to the provider's answer
 	onCall  func(push.Call) // when a push left
 	onCan   func()          // when it is asked whether one can be sent
+
+	// feedback is told of each answer before anybody else; static.
+	feedback func(device string, r push.Result)
 }
 
 func (p *pusher) CanCall(t push.Target) bool {
@@ -89,6 +92,7 @@ func (p *pusher) Call(ctx context.Context, target push.Target, c push.Call) push
 			res.Token, res.Provider = t, t.Provider
 		}
 	}
+	p.feedback(target.Device, res)
 	return res
 }
 

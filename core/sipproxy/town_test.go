@@ -101,6 +101,7 @@ func buildTown(t testing.TB, usersFile string, with ...func(*Config)) *town {
 		t.Fatal(err)
 	}
 	w := &town{t: t, pushes: &pusher{}, store: &location.Memory{}}
+	w.pushes.feedback = w.told
 	w.cfg = Config{
 		Core: "core1", Advertise: advertise, Window: 13 * time.Second, RingbackAfter: 5 * time.Second,
 		ReconnectGrace: 5 * time.Second, PushEnabled: true, PushInForeground: true,
@@ -124,7 +125,7 @@ func (w *town) startCore() {
 	if err := w.loc.Load(context.Background()); err != nil {
 		w.t.Fatal(err)
 	}
-	w.waker = wake.New(wake.Config{Window: w.cfg.Window, Flow: w.flowOf}, w.pushes, w.tokenDead, nil, nil)
+	w.waker = wake.New(wake.Config{Window: w.cfg.Window, Flow: w.flowOf}, w.pushes, nil, nil)
 	w.traces = trace.New(nil, 100, nil)
 	w.door, w.wire = newPipeListener(), newWire()
 	w.proxy = New(w.cfg, Deps{Location: w.loc, Waker: w.waker, Traces: w.traces})
@@ -234,11 +235,11 @@ func (w *town) flowOf(device string) string {
 	return d.Flow()
 }
 
-func (w *town) tokenDead(device string, r push.Result) {
+func (w *town) told(device string, r push.Result) {
 	id, _ := location.ParseDeviceID(device)
 	w.loc.Told(id, location.Answer{
 		Token: location.TokenID{Provider: r.Token.Provider, Kind: r.Token.Kind, Value: r.Token.Value},
-		At:    time.Now(), Reason: r.Reason, Dead: r.Outcome == push.DeadToken, Since: r.DeadSince,
+		At:    time.Now(), Reason: r.Reason, Accepted: r.Outcome == push.Accepted, Dead: r.Outcome == push.DeadToken, Since: r.DeadSince,
 	})
 }
 

@@ -94,9 +94,6 @@ func (w *Waker) Note(d Device, n push.Note, obs Observer) {
 	}
 	obs(StepPushSent, n.Event)
 	w.p.Post(d.target(), n, func(res push.Result) {
-		if res.Outcome == push.DeadToken {
-			w.dead(d.ID, res)
-		}
 		observe(obs, res)
 	})
 }

@@ -207,6 +207,9 @@ func (w *Waker) start(d Device, a *attempt, v *waiter) error {
 	}
 	a.run, a.sent, a.provider = r, r.start, r.provider
 	v.tell(StepPushSent, r.provider)
+	if d.Flow == "" {
+		w.scores.begin(d.ID, r.start)
+	}
 	w.pushing.Go(func() { w.push(d, r) })
 	return nil
 }
@@ -240,9 +243,7 @@ func (w *Waker) newRun(d Device, c push.Call, owner *waiter) *run {
 func (w *Waker) push(d Device, r *run) push.Result {
 	defer r.cancel()
 	res := w.p.Call(r.ctx, d.target(), r.call)
-	if res.Outcome == push.DeadToken {
-		w.dead(d.ID, res)
-	}
+	w.scores.settle(d.ID, res, time.Now())
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	r.settled, r.accepted = true, res.Outcome == push.Accepted

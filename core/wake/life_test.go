@@ -26,7 +26,7 @@ func TestDevicesDoNotTouchEachOther(t *testing.T) {
 func TestRunEndsEveryWaitAndEveryPush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &provider{takes: time.Hour, result: accepted()}
-		w := wake.New(wake.Config{}, p, nil, nil, nil)
+		w := wake.New(wake.Config{}, p, nil, nil)
 		var c *call
 		run(t, w, func(w *wake.Waker) { c = ring(w, bob(), "call1") })
 		c.ends(t, "", wake.ErrStopped, false)

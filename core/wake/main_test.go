@@ -177,7 +177,7 @@ func test(t *testing.T, f func(t *testing.T, p *provider, w *wake.Waker)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		p := &provider{takes: 100 * time.Millisecond, result: accepted()}
-		run(t, wake.New(wake.Config{Window: window}, p, nil, nil, nil), func(w *wake.Waker) { f(t, p, w) })
+		run(t, wake.New(wake.Config{Window: window}, p, nil, nil), func(w *wake.Waker) { f(t, p, w) })
 	})
 }
 

@@ -6,9 +6,14 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"sallyport/core/push"
 )
 
 type metrics struct {
+	ratios  ratios // has its own lock
+	effects *prometheus.CounterVec
+	latency *prometheus.HistogramVec
 	wakes   *prometheus.CounterVec
 	seconds *prometheus.HistogramVec
 }
@@ -16,6 +21,15 @@ type metrics struct {
 // newMetrics registers with reg, unless it is nil.
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
+		effects: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sallyport_wake_pushes_total",
+			Help: "Accepted pushes to sleeping devices, by whether a registration followed within 15 s; on the Message channel people decide.",
+		}, []string{"provider", "app", "channel", "result"}),
+		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "sallyport_wake_latency_seconds",
+			Help:    "Time from an accepted push to the registration that followed within 15 s.",
+			Buckets: []float64{.25, .5, 1, 1.5, 2, 3, 4, 5, 7, 10, 15},
+		}, []string{"provider", "app", "channel"}),
 		wakes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sallyport_wake_total",
 			Help: "Calls that waited for a sleeping device, by how the wait ended.",
@@ -30,7 +44,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.wakes.WithLabelValues(o.name)
 	}
 	if reg != nil {
-		reg.MustRegister(m.wakes, m.seconds)
+		reg.MustRegister(m.wakes, m.seconds, m.effects, m.latency, &m.ratios)
 	}
 	return m
 }
@@ -70,4 +84,17 @@ func (m *metrics) woke(provider string, took time.Duration) {
 		provider = "other"
 	}
 	m.seconds.WithLabelValues(provider).Observe(took.Seconds())
+}
+
+// scored counts what a push brought. Labels are the config's, and few.
+func (m *metrics) scored(sc Score) {
+	result := "missed"
+	if sc.Woke() {
+		result = "woke"
+		m.latency.WithLabelValues(sc.Push.Provider, sc.Push.App, string(sc.Push.Channel)).Observe(sc.Took.Seconds())
+	}
+	m.effects.WithLabelValues(sc.Push.Provider, sc.Push.App, string(sc.Push.Channel), result).Inc()
+	if sc.Push.Channel == push.VoIP {
+		m.ratios.count(sc, time.Now())
+	}
 }

@@ -21,7 +21,7 @@ func (*asleep) QuietCall(push.Target, push.Call) push.Ruling {
 func TestP30_ACallInQuietHoursEndsAtOnceWithoutAPush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &asleep{provider{result: accepted()}}
-		w := wake.New(wake.Config{Window: window}, p, nil, nil, nil)
+		w := wake.New(wake.Config{Window: window}, p, nil, nil)
 		start := time.Now()
 		var steps []string
 		out, err := w.Call(t.Context(), bob(), push.Call{CallID: "1"}, func(step, detail string) { steps = append(steps, step+" "+detail) })
@@ -44,7 +44,7 @@ func TestP30_ACallInQuietHoursEndsAtOnceWithoutAPush(t *testing.T) {
 
 func TestP30_ADeviceThatIsBackRingsInQuietHours(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := wake.New(wake.Config{Window: window, Flow: func(string) string { return "flow" }}, &asleep{}, nil, nil, nil)
+		w := wake.New(wake.Config{Window: window, Flow: func(string) string { return "flow" }}, &asleep{}, nil, nil)
 		out, err := w.Call(t.Context(), bob(), push.Call{CallID: "1"}, nil)
 		if err != nil || out.Flow != "flow" {
 			t.Errorf("%+v, %v", out, err)

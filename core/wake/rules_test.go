@@ -248,7 +248,7 @@ func TestB24_WakesAreCountedAndTimed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &provider{takes: 100 * time.Millisecond, result: accepted()}
 		reg := prometheus.NewPedanticRegistry()
-		run(t, wake.New(wake.Config{}, p, nil, nil, reg), func(w *wake.Waker) {
+		run(t, wake.New(wake.Config{}, p, nil, reg), func(w *wake.Waker) {
 			c := ring(w, bob(), "call1")
 			time.Sleep(2 * time.Second)
 			w.Registered(bob().ID, "flow1")
@@ -306,7 +306,7 @@ func (instant) Call(context.Context, push.Target, push.Call) push.Result {
 func (instant) Post(push.Target, push.Note, func(push.Result)) {}
 
 func BenchmarkCallRegistered(b *testing.B) {
-	w := wake.New(wake.Config{PerMinute: 1 << 30}, instant{}, nil, nil, nil)
+	w := wake.New(wake.Config{PerMinute: 1 << 30}, instant{}, nil, nil)
 	d := bob()
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
@@ -328,7 +328,7 @@ func BenchmarkCallRegistered(b *testing.B) {
 func BenchmarkWaitingCall(b *testing.B) {
 	const calls = 10000
 	for b.Loop() {
-		w := wake.New(wake.Config{}, instant{}, nil, nil, nil)
+		w := wake.New(wake.Config{}, instant{}, nil, nil)
 		ctx, cancel := context.WithCancel(context.Background())
 		before := memory()
 		ended := make(chan struct{}, calls)

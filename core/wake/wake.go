@@ -117,6 +117,9 @@ type Config struct {
 	// caller's look and the wait is not missed. nil is never asked. It must not
 	// call back into the Waker.
 	Flow func(device string) string
+	// Scored is told whether an accepted push woke the device that slept, as soon
+	// as that is known. It must not call back into the Waker. nil is told nothing.
+	Scored func(Score)
 }
 
 // maxAnnouncing bounds the foreground pushes under way at a time: ten times
@@ -134,9 +137,9 @@ type Waker struct {
 	// Static after New.
 	cfg     Config
 	p       Pusher
-	dead    func(device string, r push.Result)
 	log     *slog.Logger
 	metrics *metrics
+	scores  *scores         // has its own lock
 	ctx     context.Context // of pushes under way; ends with Run
 	cancel  context.CancelFunc
 	pushing sync.WaitGroup // Add under mu while !closed
@@ -149,10 +152,9 @@ type Waker struct {
 	closed     bool
 }
 
-// New returns a Waker that pushes through p; nil never pushes (B14). dead is
-// called for each token a provider called dead, before anybody who waits hears
-// of it; it must not call back into the Waker. dead, log and reg may be nil.
-func New(cfg Config, p Pusher, dead func(device string, r push.Result), log *slog.Logger, reg prometheus.Registerer) *Waker {
+// New returns a Waker that pushes through p; nil never pushes (B14). log and
+// reg may be nil. What a provider says of a token, p tells those who keep tokens.
+func New(cfg Config, p Pusher, log *slog.Logger, reg prometheus.Registerer) *Waker {
 	if cfg.Window <= 0 {
 		cfg.Window = 13 * time.Second
 	}
@@ -162,26 +164,25 @@ func New(cfg Config, p Pusher, dead func(device string, r push.Result), log *slo
 	if cfg.Flow == nil {
 		cfg.Flow = func(string) string { return "" }
 	}
-	if dead == nil {
-		dead = func(string, push.Result) {}
-	}
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	m := newMetrics(reg)
 	return &Waker{
-		cfg: cfg, p: p, dead: dead,
+		cfg: cfg, p: p,
 		log:     log.With("room", "wake"),
-		metrics: newMetrics(reg),
+		metrics: m,
+		scores:  newScores(cfg.Scored, m),
 		ctx:     ctx, cancel: cancel,
 		attempts: make(map[string]*attempt),
 	}
 }
 
-// Run waits for ctx to end. Then everybody who waits gets [ErrStopped], pushes
+// Run scores pushes until ctx ends. Then everybody who waits gets [ErrStopped], pushes
 // under way are stopped, and Run returns when none is left.
 func (w *Waker) Run(ctx context.Context) error {
-	<-ctx.Done()
+	w.scores.run(ctx)
 	w.mu.Lock()
 	w.closed = true
 	for device, a := range w.attempts {
@@ -276,6 +277,7 @@ func (w *Waker) wait(ctx context.Context, d Device, v *waiter, limit time.Durati
 // it. Everybody who waits for it is freed, once: a second REGISTER finds nobody
 // (B20). A device that nobody waits for is no error (R9).
 func (w *Waker) Registered(device, flow string) {
+	w.scores.back(device, time.Now())
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	a := w.attempts[device]
@@ -305,10 +307,16 @@ func (w *Waker) Registered(device, flow string) {
 
 // Refused tells that the device's REGISTER was refused for good, by anything
 // but a challenge: who waits gets [ErrRefused] (PN-12, R6).
-func (w *Waker) Refused(device string) { w.end(device, ErrRefused) }
+func (w *Waker) Refused(device string) {
+	w.scores.back(device, time.Now()) // awake, all the same
+	w.end(device, ErrRefused)
+}
 
 // Gone tells that the device unregistered: who waits gets [ErrGone] (R17).
-func (w *Waker) Gone(device string) { w.end(device, ErrGone) }
+func (w *Waker) Gone(device string) {
+	w.scores.forget(device)
+	w.end(device, ErrGone)
+}
 
 func (w *Waker) end(device string, why error) {
 	w.mu.Lock()

@@ -38,7 +38,7 @@ func TestB6_OnePushWakesTheDeviceAndTheCallGoesOn(t *testing.T) {
 
 func TestB14_WithPushOffTheCallEndsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		run(t, wake.New(wake.Config{}, nil, nil, nil, nil), func(w *wake.Waker) {
+		run(t, wake.New(wake.Config{}, nil, nil, nil), func(w *wake.Waker) {
 			c := ring(w, bob(), "call1")
 			c.ends(t, "", wake.ErrNoRoute, false)
 			if c.took != 0 {
@@ -248,34 +248,23 @@ func TestR7_WhatTheProviderSaysEndsEveryWaitAtOnce(t *testing.T) {
 	tests := map[string]struct {
 		outcome push.Outcome
 		want    error
-		dead    int
 	}{
-		"B19 the token is dead": {push.DeadToken, wake.ErrDeadToken, 1},
-		"provider down":         {push.ProviderDown, wake.ErrProviderDown, 0},
-		"push refused":          {push.Refused, wake.ErrProviderDown, 0},
-		"no route after all":    {push.NoRoute, wake.ErrNoRoute, 0},
+		"B19 the token is dead": {push.DeadToken, wake.ErrDeadToken},
+		"provider down":         {push.ProviderDown, wake.ErrProviderDown},
+		"push refused":          {push.Refused, wake.ErrProviderDown},
+		"no route after all":    {push.NoRoute, wake.ErrNoRoute},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := &provider{takes: 100 * time.Millisecond, result: push.Result{Outcome: tt.outcome, Reason: "reason given"}}
-				dead := 0
-				w := wake.New(wake.Config{}, p, func(device string, r push.Result) {
-					if device != bob().ID || r.Reason != "reason given" {
-						t.Errorf("dead told of %q, %+v", device, r)
-					}
-					dead++
-				}, nil, nil)
-				run(t, w, func(w *wake.Waker) {
+				run(t, wake.New(wake.Config{}, p, nil, nil), func(w *wake.Waker) {
 					one, two := ring(w, bob(), "call1"), ring(w, bob(), "call2")
 					one.ends(t, "", tt.want, false)
 					two.ends(t, "", tt.want, false)
 					one.saw(t, "push_sent", "push_refused")
 					if one.took != p.takes || two.took != p.takes {
 						t.Errorf("answered after %v and %v, want %v", one.took, two.took, p.takes)
-					}
-					if dead != tt.dead {
-						t.Errorf("dead token told %d times, want %d", dead, tt.dead)
 					}
 					wantIDs(t, "pushes", p.begun(), "call1")
 				})
@@ -340,7 +329,7 @@ func TestAJoinedCallThatLeavesStopsNothing(t *testing.T) {
 func TestACallThatComesWhileThePushIsStoppedIsAnnounced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &stubborn{provider: provider{takes: 100 * time.Millisecond, result: accepted()}, lag: time.Second}
-		run(t, wake.New(wake.Config{Window: window}, p, nil, nil, nil), func(w *wake.Waker) {
+		run(t, wake.New(wake.Config{Window: window}, p, nil, nil), func(w *wake.Waker) {
 			one := ring(w, bob(), "call1")
 			one.hangup()
 			two := ring(w, bob(), "call2")
@@ -371,7 +360,7 @@ func TestARegistrationBetweenLookAndWaitIsNotMissed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &provider{result: accepted()}
 		flow := "flow1"
-		w := wake.New(wake.Config{Flow: func(string) string { return flow }}, p, nil, nil, nil)
+		w := wake.New(wake.Config{Flow: func(string) string { return flow }}, p, nil, nil)
 		run(t, w, func(w *wake.Waker) {
 			ring(w, bob(), "call1").ends(t, "flow1", nil, false)
 			wantIDs(t, "pushes", p.begun())
