@@ -24,7 +24,7 @@ import (
 const (
 	refreshPerSecond = 50
 	// refreshSlot is the resolution of the calendar.
-	refreshSlot = 10 * time.Second
+	refreshSlot = 30 * time.Second
 	// refreshAsks is how often a device is asked before a binding ends: a push in
 	// the background may be held back by the phone's system.
 	refreshAsks = 2
@@ -158,7 +158,7 @@ func (p *Proxy) renewBy(d location.Device, now time.Time) (at, ends time.Time, o
 	}
 	margin := max(min(p.cfg.RefreshMargin, whole/2), pushLead)
 	early := time.Duration(maphash.Comparable(spreadSeed, d.ID) % uint64(margin/2))
-	return ends.Add(-margin - early), ends, true
+	return ends.Add(-margin - early - refreshSlot), ends, true
 }
 
 // renew enters a device, whose binding was granted, into the calendar.
