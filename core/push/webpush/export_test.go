@@ -29,3 +29,9 @@ func Connect(ctx context.Context, cfg Config, token, addr string) error {
 	}
 	return err
 }
+
+// MaxOrigins is how many push services are known at a time.
+const MaxOrigins = maxOrigins
+
+// Known counts the push services that are known.
+func Known(c *Client) int { return len(c.origins.all()) }

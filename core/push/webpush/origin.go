@@ -22,8 +22,9 @@ const (
 	// maxCalls and maxNotes are how many pushes may be under way to one.
 	maxCalls = 64
 	maxNotes = 4
-	// maxStrangers is how many notes may be under way to all that never answered.
-	maxStrangers = 2
+	// maxStrangers is how many notes may be under way to all push services that
+	// did not answer lately; to each of them it is one.
+	maxStrangers = 4
 	// noteWait is how long a note waits for a place.
 	noteWait = time.Second
 	// maxDeniers is of how many subscriptions a push service must refuse our key
@@ -39,6 +40,8 @@ type origin struct {
 	target
 	proxied      bool
 	calls, notes lane // have their own locks
+
+	first        chan struct{} // one entry while a note is under way that finds out whether anybody answers
 
 	intro introduction // has its own lock
 	// down is open while nobody answers; notes are not sent then. Calls are: the
@@ -67,6 +70,7 @@ func (c *Client) newOrigin(t target) *origin {
 	one := func() *path { return c.newPath(dial, via) }
 	o.calls = lane{make: one, places: make(chan struct{}, maxCalls)}
 	o.notes = lane{make: one, places: make(chan struct{}, maxNotes)}
+	o.first = make(chan struct{}, 1)
 	return o
 }
 
@@ -114,11 +118,20 @@ func (o *origin) place(ctx context.Context, n push.Notification, strangers chan 
 	if n.Urgent || o.isProven() {
 		return func() { <-places }, nil
 	}
+	if !take(ctx, o.first) {
+		<-places
+		return nil, fmt.Errorf("%s has not answered the push ahead", o.host)
+	}
+	if o.isProven() { // the one ahead found out
+		<-o.first
+		return func() { <-places }, nil
+	}
 	if !take(ctx, strangers) {
+		<-o.first
 		<-places
 		return nil, errors.New("too many pushes to push services that do not answer are under way")
 	}
-	return func() { <-strangers; <-places }, nil
+	return func() { <-strangers; <-o.first; <-places }, nil
 }
 
 func take(ctx context.Context, places chan struct{}) bool {

@@ -156,7 +156,7 @@ func (p *path) heard() {
 func (p *path) heardSince(at time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.answered.Before(at)
+	return p.answered.After(at)
 }
 
 // lane is a succession of paths to one push service for one purpose, and the
