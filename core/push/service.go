@@ -45,6 +45,10 @@ type Config struct {
 	Sealer Sealer
 }
 
+// callKeep is how long a provider that stores pushes may keep a call's. What
+// arrives later finds the wake window over.
+const callKeep = 10 * time.Second
+
 // noteTimeout bounds one note, with its second attempt.
 const noteTimeout = 35 * time.Second
 
@@ -181,7 +185,10 @@ func (s *Service) Call(ctx context.Context, t Target, c Call) Result {
 		Until:    until,
 	}
 	if r.app.Provider == ProviderWebPush { // where a device that dozes for a moment gets what waits for it
-		n.Expiration = c.RingUntil
+		n.Expiration = now.Add(callKeep)
+		if c.RingUntil.Before(n.Expiration) {
+			n.Expiration = c.RingUntil
+		}
 	}
 	return s.send(ctx, t.Device, r, needCall, callPayload(c, now), n)
 }

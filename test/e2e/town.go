@@ -54,6 +54,8 @@ type Config struct {
 	PBX bool
 	// FCM adds Google's push service, and the app at it.
 	FCM bool
+	// WebPush adds a push service of a browser's maker, and the app by it.
+	WebPush bool
 	// Core and Edge change the configs before use; nil changes nothing.
 	Core func(*core.Config)
 	Edge func(*edge.Config)
@@ -70,6 +72,9 @@ type Town struct {
 	APNs *pushtest.APNs
 	FCM  *pushtest.FCM // nil without one, and before Start
 	PBX  *phone.PBX    // nil without one
+
+	WebPush *pushtest.WebPush // nil without one, and before Start
+	VAPID   string            // the key that pages subscribe with, if they are pushed to
 
 	// SIPS and HTTPS are the public addresses, Admin is that of the core's API.
 	SIPS, HTTPS, Admin string
@@ -225,6 +230,11 @@ func (t *Town) Start(ctx context.Context) error {
 			return err
 		}
 	}
+	if t.cfg.WebPush {
+		if err := t.startWebPush(ctx); err != nil {
+			return err
+		}
+	}
 	if t.PBX != nil {
 		t.run("pbx", func(ctx context.Context) error { return t.PBX.Serve(ctx, t.pbxAt) })
 	}
@@ -346,7 +356,7 @@ func (t *Town) Stop(name string) {
 // Close ends everything, the inside first.
 func (t *Town) Close() {
 	t.release()
-	for _, name := range []string{"core", "edge", "pbx", "apns", "fcm"} {
+	for _, name := range []string{"core", "edge", "pbx", "apns", "fcm", "webpush"} {
 		t.Stop(name)
 	}
 	t.parts.Wait()

@@ -152,8 +152,8 @@ func TestP24_WhatIsTooLargeIsResentWithoutContent(t *testing.T) {
 		if text := string(all[1].Plain); strings.Contains(text, "xxx") || !strings.Contains(text, `"c1"`) {
 			t.Errorf("the second payload is %s", text)
 		}
-		if all[1].TTLText != "13" && all[1].TTLText != "12" {
-			t.Errorf("TTL %s, want the ring time left", all[1].TTLText)
+		if all[1].TTLText != "10" {
+			t.Errorf("TTL %s, want what is of use of the ring time", all[1].TTLText)
 		}
 		n := ring(token)
 		n.Payload = make([]byte, aes128gcm.MaxPlain+1)
