@@ -186,7 +186,7 @@ func (s *Service) Call(ctx context.Context, t Target, c Call) Result {
 	}
 	if r.app.Provider == ProviderWebPush { // where a device that dozes for a moment gets what waits for it
 		n.Expiration = now.Add(callKeep)
-		if c.RingUntil.Before(n.Expiration) {
+		if !c.RingUntil.IsZero() && c.RingUntil.Before(n.Expiration) {
 			n.Expiration = c.RingUntil
 		}
 	}

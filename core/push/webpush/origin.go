@@ -41,7 +41,7 @@ type origin struct {
 	proxied      bool
 	calls, notes lane // have their own locks
 
-	first        chan struct{} // one entry while a note is under way that finds out whether anybody answers
+	first chan struct{} // one entry while a note is under way that finds out whether anybody answers
 
 	intro introduction // has its own lock
 	// down is open while nobody answers; notes are not sent then. Calls are: the
