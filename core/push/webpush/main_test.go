@@ -2,7 +2,6 @@ package webpush_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -78,12 +77,6 @@ func tell(t push.Token) push.Notification {
 		ID: newID(), Token: t, Channel: push.Message, App: app, Priority: 10,
 		Expiration: time.Now().Add(time.Hour), Payload: []byte(`{"event":"missed"}`),
 	}
-}
-
-func callContext(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), push.CallTimeout)
-	t.Cleanup(cancel)
-	return ctx
 }
 
 func wantOutcome(t testing.TB, r push.Result, want push.Outcome) {
