@@ -63,6 +63,7 @@ func TestARegistrationWithin15sOfAnAcceptedPushIsAWake(t *testing.T) {
 func TestR4_BackBeforeTheProviderAnsweredIsAWake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wantScores(t, scoring(t, nil, nil, func(p *provider, w *wake.Waker) {
+			p.writes = true // it has left, only the answer is out
 			ring(w, bob(), "call1")
 			time.Sleep(50 * time.Millisecond)
 			w.Registered(bob().ID, "flow1")
@@ -156,6 +157,7 @@ sallyport_wake_ratio{app="org.example.phone",provider="apns"} 0.7
 func TestAnAppWhoseDevicesDoNotWakeIsAnAlarm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		scoring(t, nil, nil, func(p *provider, w *wake.Waker) {
+			p.writes = true
 			for i := range 20 {
 				d := bob()
 				d.ID = fmt.Sprintf("sip:user%d@example.com phone", i)
