@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"mime"
 	"net"
 	"net/http"
@@ -56,10 +55,12 @@ type line struct {
 	answered  stamp // has its own lock
 
 	mu      sync.Mutex
-	bearer  bearer // guarded by mu
-	dialled bool   // guarded by mu
-	conn    *conn  // guarded by mu; nil before it is open and after it is closed
-	closed  bool   // guarded by mu
+	bearer  bearer   // guarded by mu
+	sent    string   // guarded by mu; the token that header is made of
+	header  []string // guarded by mu; replaced and never changed
+	dialled bool     // guarded by mu
+	conn    *conn    // guarded by mu; nil before it is open and after it is closed
+	closed  bool     // guarded by mu
 }
 
 var (
@@ -194,17 +195,16 @@ func (l *line) push(ctx context.Context, n *apns2.Notification) (a answer) {
 }
 
 // RoundTrip implements [http.RoundTripper] for apns2: it adds the provider
-// token, and reads the answer whole before the next push is let in.
+// token, and reads the answer whole before the next push is let in. The request
+// is changed in place: apns2 made it for this one push.
 func (l *line) RoundTrip(r *http.Request) (*http.Response, error) {
 	token, err := l.token()
 	if err != nil {
 		return nil, err
 	}
-	out := *r
-	out.Header = maps.Clone(r.Header)
-	out.Header.Set("Authorization", "bearer "+token)
-	out.GetBody = notTaken
-	resp, err := l.transport.RoundTrip(&out)
+	r.Header["Authorization"] = token
+	r.GetBody = notTaken
+	resp, err := l.transport.RoundTrip(r)
 	if errors.Is(err, errBusy) && l.gate.drain() {
 		return nil, errSpent // busy with nothing: it is going away
 	}
@@ -223,18 +223,30 @@ func (l *line) RoundTrip(r *http.Request) (*http.Response, error) {
 // past the gate, all of them at once, and wait for a second between its tries.
 func notTaken() (io.ReadCloser, error) { return nil, errBusy }
 
-func (l *line) token() (string, error) {
+// token returns the Authorization header, which is shared by all requests that
+// have the same token, and not changed.
+func (l *line) token() ([]string, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
-		return "", errRetired
+		return nil, errRetired
 	}
-	return l.bearer.at(time.Now())
+	token, err := l.bearer.at(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	if l.sent != token {
+		l.sent, l.header = token, []string{"bearer " + token}
+	}
+	return l.header, nil
 }
 
 // readWhole replaces the body by what it holds, or by an empty object where
 // that is not JSON, as from a proxy in between: apns2 would lose the status.
 func readWhole(resp *http.Response) error {
+	if resp.Body == http.NoBody {
+		return nil // accepted
+	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	_ = resp.Body.Close()
 	if err != nil {

@@ -61,8 +61,7 @@ func (c *Client) Send(ctx context.Context, n push.Notification) push.Result {
 // attempts makes one attempt and, where its verdict says so, a second.
 func (c *Client) attempts(ctx context.Context, s *sending) answer {
 	l, resent := s.l, false
-	ctx, stop := s.patiently(ctx)
-	defer stop()
+	defer s.done()
 	var a answer
 	for free := 0; ; {
 		ln, wait, err := l.line()
@@ -72,7 +71,7 @@ func (c *Client) attempts(ctx context.Context, s *sending) answer {
 		case wait > 0 && resent:
 			return a
 		case wait > 0:
-			if why, ok := l.rest(ctx, wait); !ok {
+			if why, ok := l.rest(s.patiently(ctx), wait); !ok {
 				return why
 			}
 			continue
@@ -81,18 +80,20 @@ func (c *Client) attempts(ctx context.Context, s *sending) answer {
 		if errors.Is(a.err, errSpent) {
 			l.retire(ln, a)
 		}
-		if untouched(a.err) && free < maxFree && pause(ctx, free) {
+		if untouched(a.err) && free < maxFree && pause(s.patiently(ctx), free) {
 			free++
 			continue
 		}
 		v := judge(a)
-		if ctx.Err() != nil || resent || !c.again(l, ln, v, a, s.urgent) {
-			if v.dead && !errors.Is(context.Cause(ctx), context.Canceled) {
+		now := s.within(ctx)
+		if now.Err() != nil || resent || !c.again(l, ln, v, a, s.urgent) {
+			if v.dead && !errors.Is(context.Cause(now), context.Canceled) {
 				l.retire(ln, a)
 			}
 			return a
 		}
 		resent = true
+		s.patiently(ctx)
 		c.metrics.resent.Inc()
 	}
 }

@@ -36,7 +36,10 @@ type sending struct {
 	until  time.Time // for its turn
 	note   *apns2.Notification
 
-	wired time.Duration // on the wire so far; owned by Send
+	// Owned by Send.
+	wired   time.Duration   // on the wire so far
+	patient context.Context // nil until it has to wait; ends with its patience
+	stop    func()          // of patient
 }
 
 func newSending(e *endpoint, n push.Notification, note *apns2.Notification) *sending {
@@ -51,7 +54,7 @@ func newSending(e *endpoint, n push.Notification, note *apns2.Notification) *sen
 // time.
 func (s *sending) to(e *endpoint) *sending {
 	out := *s
-	out.e, out.l = e, e.lane(s.urgent)
+	out.e, out.l, out.patient, out.stop = e, e.lane(s.urgent), nil, nil
 	return &out
 }
 
@@ -63,9 +66,29 @@ func (s *sending) patience() time.Duration {
 	return 2 * noteAttempt
 }
 
-// patiently is the time of the whole of it: while the lane moves.
-func (s *sending) patiently(ctx context.Context) (context.Context, func()) {
-	return whileMoving(ctx, s.came, s.patience(), 0, context.DeadlineExceeded, &s.l.answered)
+// patiently is ctx while the lane moves, for who waits. A first attempt that
+// need not wait ends before its patience does, and goes without.
+func (s *sending) patiently(ctx context.Context) context.Context {
+	if s.patient == nil {
+		s.patient, s.stop = whileMoving(ctx, s.came, s.patience(), 0, context.DeadlineExceeded, &s.l.answered)
+	}
+	return s.patient
+}
+
+// within is ctx, with the end of its patience once it has waited.
+func (s *sending) within(ctx context.Context) context.Context {
+	if s.patient == nil {
+		return ctx
+	}
+	return s.patient
+}
+
+// done ends what patiently began.
+func (s *sending) done() {
+	if s.stop != nil {
+		s.stop()
+		s.patient, s.stop = nil, nil
+	}
 }
 
 // attempt waits for the push's turn on ln, and sends it.
@@ -74,7 +97,7 @@ func (s *sending) attempt(ctx context.Context, ln *line) answer {
 		return answer{err: err}
 	}
 	start := time.Now()
-	try, cancel := s.onTheWire(ctx, ln)
+	try, cancel := s.onTheWire(s.within(ctx), ln)
 	a := ln.push(try, s.note)
 	if a.err != nil && try.Err() != nil {
 		a.err = context.Cause(try) // which the transport may call cancelled
@@ -92,7 +115,7 @@ func (s *sending) turn(ctx context.Context, ln *line) error {
 	if in, err := ln.gate.try(); in || err != nil {
 		return err
 	}
-	ctx, cancel := context.WithDeadlineCause(ctx, s.until, errLate)
+	ctx, cancel := context.WithDeadlineCause(s.patiently(ctx), s.until, errLate)
 	defer cancel()
 	switch err := ln.gate.enter(ctx, s.until); {
 	case errors.Is(err, context.DeadlineExceeded):
