@@ -185,3 +185,57 @@ func TestCallThatIsWithdrawnStopsThePush(t *testing.T) {
 		t.Errorf("health suffers: %s", last)
 	}
 }
+
+// A note has more time than a call, and finds the dead path too.
+func TestP7_NoteOnADeadPathIsSentAgainOnAnother(t *testing.T) {
+	inBubble(t, pushtest.APNsConfig{}, func(t *testing.T, a *apple, l *pushtest.Listener) {
+		cfg := a.config()
+		cfg.Dial = l.Dial
+		c := a.client(cfg)
+		alert := a.phone(push.KindAlert)
+		wantOutcome(t, c.Send(t.Context(), tell(alert)), push.Accepted)
+		a.BlackHole()
+		n := tell(alert)
+		start := time.Now()
+		wantOutcome(t, c.Send(t.Context(), n), push.Accepted)
+		if took := time.Since(start); took > 16*time.Second {
+			t.Errorf("took %v", took)
+		}
+		if last := a.Accepted()[1]; last.ID != n.ID || last.Conn != 2 {
+			t.Errorf("resent as %s on connection %d, want %s on 2", last.ID, last.Conn, n.ID)
+		}
+	})
+}
+
+// Each bad token lowers the streams to one (rule 4), and ten of them end the
+// connection (rule 5): the good ones among them arrive, once.
+func TestP8_BadTokensAmongGoodOnesLoseNothing(t *testing.T) {
+	inBubble(t, pushtest.APNsConfig{}, func(t *testing.T, a *apple, l *pushtest.Listener) {
+		cfg := a.config()
+		cfg.Dial = l.Dial
+		c := a.client(cfg)
+		a.SetLatency(20 * time.Millisecond)
+		var wg sync.WaitGroup
+		for i := range 300 {
+			phone, want := a.phone(push.KindVoIP), push.Accepted
+			if i%12 == 5 {
+				phone.Value, want = pushtest.NewToken(), push.Refused
+			}
+			wg.Go(func() {
+				n := ring(phone)
+				n.Until = time.Now().Add(waitFor)
+				if r := c.Send(t.Context(), n); r.Outcome != want {
+					t.Errorf("outcome %s (%s), want %s", r.Outcome, r.Reason, want)
+				}
+			})
+		}
+		wg.Wait()
+		if got := a.acceptedOnce(); got != 275 {
+			t.Errorf("%d accepted, want 275", got)
+		}
+		if st := a.Stats(); st.Connections > 4 {
+			t.Errorf("%d connections", st.Connections)
+		}
+		a.clean()
+	})
+}

@@ -244,7 +244,7 @@ func (l *line) token() ([]string, error) {
 // readWhole replaces the body by what it holds, or by an empty object where
 // that is not JSON, as from a proxy in between: apns2 would lose the status.
 func readWhole(resp *http.Response) error {
-	if resp.Body == http.NoBody {
+	if resp.ContentLength == 0 {
 		return nil // accepted
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
