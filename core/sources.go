@@ -1,7 +1,6 @@
 package core
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"time"
@@ -10,7 +9,6 @@ import (
 
 	"sallyport/core/admin"
 	"sallyport/core/location"
-	"sallyport/core/push"
 	"sallyport/core/sipmsg"
 	"sallyport/core/trace"
 	"sallyport/core/upstream"
@@ -21,6 +19,7 @@ func (s *Server) admin() (room, error) {
 	s.observe()
 	a, err := admin.New(s.adminConfig(), admin.Sources{
 		Status: s.status, Clients: s.clients, Traces: s.tracesOf, PushTest: s.pushTest, Ready: s.Ready,
+		DND: s.dnd, SetDND: s.setDND,
 	}, s.log, s.deps.Registry)
 	if err != nil {
 		return room{}, err
@@ -113,6 +112,7 @@ func (s *Server) warningsNow() (list []string) {
 	for reason := range s.misfits() {
 		list = append(list, reason)
 	}
+	list = append(list, s.pushes.Alarms()...)
 	slices.Sort(list)
 	return list
 }
@@ -186,20 +186,3 @@ func (s *Server) client(d location.Device) admin.Client {
 }
 
 func (s *Server) tracesOf(aor string) []trace.Trace { return s.traces.ByAOR(aorOf(aor)) }
-
-// pushTest sends a note on the Message channel to each device of an AOR.
-func (s *Server) pushTest(ctx context.Context, aor string) ([]admin.PushResult, error) {
-	devices := s.loc.Lookup(aorOf(aor))
-	if len(devices) == 0 {
-		return nil, admin.ErrNoDevice
-	}
-	results := []admin.PushResult{}
-	for _, d := range devices {
-		r := s.pushes.Note(ctx, target(d), push.Note{Event: "message", To: d.ID.AOR, Sent: time.Now()})
-		results = append(results, admin.PushResult{
-			Instance: d.ID.Instance, Provider: r.Provider, App: r.Token.App, Channel: string(r.Channel),
-			Outcome: string(r.Outcome), Status: r.Status, Reason: r.Reason, ID: r.ID,
-		})
-	}
-	return results, nil
-}

@@ -21,6 +21,8 @@ type coreFlags struct {
 	Core      string `default:"http://127.0.0.1:9462" placeholder:"URL" help:"The core's API: its [admin] listen (default: ${default})."`
 	TokenFile string `placeholder:"FILE" help:"File with the API's bearer token, the core's [admin] token_file."`
 	JSON      bool   `name:"json" help:"Print the API's answer as it is."`
+
+	patience time.Duration // for answers that take longer than others
 }
 
 const (
@@ -43,7 +45,7 @@ func (f *coreFlags) post(ctx context.Context, path string, body, v any) error {
 }
 
 func (f *coreFlags) ask(ctx context.Context, method, path string, body []byte, v any) error {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout+f.patience)
 	defer cancel()
 	base, err := url.Parse(f.Core)
 	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {

@@ -28,6 +28,7 @@ type cli struct {
 	Status     statusCmd        `cmd:"" help:"Show what works in a running core, what does not, and why."`
 	Clients    clientsCmd       `cmd:"" help:"List devices and their state."`
 	Trace      traceCmd         `cmd:"" help:"Show the calls to an address step by step: why did the phone not ring?"`
+	DND        dndCmd           `cmd:"" name:"dnd" help:"Switch do-not-disturb of an address on or off, or list for whom it is on."`
 	Push       pushCmd          `cmd:"" help:"Try the push services."`
 	Check      checkCmd         `cmd:"" help:"Check config, DNS, certificates and reachability of an edge or a core before it runs."`
 	Demo       demoCmd          `cmd:"" help:"Play the whole of Sallyport in one process: a sleeping phone is called, woken, and answers."`

@@ -249,7 +249,7 @@ func TestTraceNamesTheStepThatFailed(t *testing.T) {
 
 func TestPushTestFailsUnlessAPushWasAccepted(t *testing.T) {
 	results := []admin.PushResult{{Instance: "<urn:uuid:1>", Provider: "apns", App: "org.example.phone", Channel: "message", Outcome: "refused", Status: 403, Reason: "InvalidProviderToken"}}
-	url := serveAPI(t, admin.Config{}, admin.Sources{PushTest: func(context.Context, string) ([]admin.PushResult, error) { return results, nil }})
+	url := serveAPI(t, admin.Config{}, admin.Sources{PushTest: func(context.Context, string, time.Duration) ([]admin.PushResult, error) { return results, nil }})
 	code, out, _ := sallyport(t, "", "push", "test", "--core", url, "alice@example.com")
 	golden(t, "push test", out, `
 PROVIDER  APP                CHANNEL  OUTCOME  STATUS  REASON                INSTANCE

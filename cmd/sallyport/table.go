@@ -12,10 +12,12 @@ import (
 // table writes columns for people. Every cell is cleaned.
 type table struct{ w *tabwriter.Writer }
 
-// newTable begins a table with a line of headings.
+// newTable begins a table with a line of headings, if there are any.
 func newTable(w io.Writer, headings ...string) *table {
 	t := &table{tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)}
-	t.row(headings...)
+	if len(headings) > 0 {
+		t.row(headings...)
+	}
 	return t
 }
 

@@ -81,9 +81,13 @@ type Sources struct {
 	// Traces lists the calls to an AOR, newest first; of all for "".
 	Traces func(aor string) []trace.Trace
 	// PushTest sends a harmless push on the Message channel to each device of
-	// an AOR and returns what the providers said; [ErrNoDevice] when there is
-	// none.
-	PushTest func(ctx context.Context, aor string) ([]PushResult, error)
+	// an AOR, waits for those to register whose push was accepted, and returns
+	// what the providers said; [ErrNoDevice] when there is none.
+	PushTest func(ctx context.Context, aor string, wait time.Duration) ([]PushResult, error)
+	// DND lists who is not to be disturbed. SetDND switches it on until a time,
+	// which may be zero for no end, or off.
+	DND    func() []DND
+	SetDND func(aor string, on bool, until time.Time) error
 	// Ready reports whether the core serves: a tunnel to an edge is up.
 	Ready func() bool
 }
@@ -96,7 +100,8 @@ const (
 	maxConns    = 64
 	maxHeader   = 8 << 10
 	maxBody     = 4 << 10
-	testTimeout = 10 * time.Second
+	testTimeout = 10 * time.Second // of the pushes of a test
+	maxWait     = time.Minute      // for the devices to come back
 )
 
 // Admin serves the API.
@@ -227,7 +232,7 @@ func (a *Admin) server(h http.Handler) *http.Server {
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      30 * time.Second,
+		WriteTimeout:      testTimeout + maxWait + 10*time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),

@@ -54,7 +54,7 @@ func sources() admin.Sources {
 		Traces: func(aor string) []trace.Trace {
 			return []trace.Trace{{CallID: "c<1>", AOR: aor, Started: noon}}
 		},
-		PushTest: func(_ context.Context, aor string) ([]admin.PushResult, error) {
+		PushTest: func(_ context.Context, aor string, _ time.Duration) ([]admin.PushResult, error) {
 			if aor != "sip:alice@example.com" {
 				return nil, admin.ErrNoDevice
 			}
@@ -293,7 +293,7 @@ func TestMetricsListenServesPagesButNoAPI(t *testing.T) {
 func TestOnePushTestAtATime(t *testing.T) {
 	src := sources()
 	began, end := make(chan struct{}), make(chan struct{})
-	src.PushTest = func(context.Context, string) ([]admin.PushResult, error) {
+	src.PushTest = func(context.Context, string, time.Duration) ([]admin.PushResult, error) {
 		close(began)
 		<-end
 		return nil, nil

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,11 +27,13 @@ func (a *Admin) api() http.Handler {
 		"GET /api/v1/clients":    a.clients,
 		"GET /api/v1/traces":     a.traces,
 		"POST /api/v1/push/test": a.pushTest,
+		"GET /api/v1/dnd":        a.dnd,
+		"POST /api/v1/dnd":       a.setDND,
 	} {
 		mux.Handle(pattern, a.guarded(page))
 	}
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
-		a.fail(w, r, refusal{http.StatusNotFound, "no such page: there are GET /api/v1/status, /api/v1/clients, /api/v1/traces and POST /api/v1/push/test"})
+		a.fail(w, r, refusal{http.StatusNotFound, "no such page: there are GET /api/v1/status, /api/v1/clients, /api/v1/traces, /api/v1/dnd and POST /api/v1/push/test, /api/v1/dnd"})
 	})
 	return mux
 }
@@ -145,28 +146,6 @@ func (a *Admin) traces(r *http.Request) (any, error) {
 		found[i].Steps = list(found[i].Steps)
 	}
 	return found, nil
-}
-
-func (a *Admin) pushTest(r *http.Request) (any, error) {
-	var req PushTestRequest
-	if err := readJSON(r, &req); err != nil {
-		return nil, err
-	}
-	aor, err := aorOf(req.AOR, false)
-	if err != nil || a.src.PushTest == nil {
-		return nil, cmp.Or(err, error(errNoSource))
-	}
-	if !a.testing.TryLock() {
-		return nil, refusal{http.StatusTooManyRequests, "another push test is running: try again in a few seconds"}
-	}
-	defer a.testing.Unlock()
-	ctx, cancel := context.WithTimeout(r.Context(), testTimeout)
-	defer cancel()
-	results, err := a.src.PushTest(ctx, aor)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", aor, err)
-	}
-	return PushTestAnswer{list(results)}, nil
 }
 
 // readJSON takes exactly one object with known keys.

@@ -122,16 +122,65 @@ type PushResult struct {
 	Status   int    `json:"status"`  // of the provider's answer, 0 without one
 	Reason   string `json:"reason"`
 	ID       string `json:"id"` // the provider's, for its support
+	// Meaning is Outcome and Reason in words, Remedy what to do about it.
+	Meaning string `json:"meaning,omitempty"`
+	Remedy  string `json:"remedy,omitempty"`
+	// Quiet says why the device would not have been pushed to now but for the
+	// test; "" if it would.
+	Quiet string `json:"quiet,omitempty"`
+	State string `json:"state,omitempty"` // of the device before the test, as in [Client]
+	Class string `json:"class,omitempty"` // "split" or "single", declared or guessed
+	// CameBack says whether the device registered after the push was accepted,
+	// CameBackMS after how many milliseconds; absent where that was not waited for.
+	CameBack   *bool `json:"came_back,omitempty"`
+	CameBackMS int64 `json:"came_back_ms,omitempty"`
+	// Ways are the device's channels. Only the Message channel is ever tested: a
+	// push on the VoIP channel would ring.
+	Ways []PushWay `json:"ways,omitempty"`
+}
+
+// PushWay is how one channel of a device is reached.
+type PushWay struct {
+	Channel    string     `json:"channel"` // "voip" or "message"
+	Provider   string     `json:"provider,omitempty"`
+	App        string     `json:"app,omitempty"`
+	Kind       string     `json:"kind,omitempty"`    // of the token
+	Token      string     `json:"token,omitempty"`   // its last six characters
+	Registered *time.Time `json:"registered"`        // when the client last brought it
+	Problem    string     `json:"problem,omitempty"` // why nothing can be sent
+	Facts      []PushFact `json:"facts,omitempty"`
+}
+
+// PushFact is something to know of a way, such as {"topic", "org.example.phone"}.
+type PushFact struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
 }
 
 // PushTestRequest is the body of POST /api/v1/push/test.
 type PushTestRequest struct {
-	AOR string `json:"aor"`
+	AOR  string `json:"aor"`
+	Wait string `json:"wait,omitempty"` // for the devices to come back, such as "15s", at most "1m"; "" is not at all
 }
 
 // PushTestAnswer is the answer to a [PushTestRequest].
 type PushTestAnswer struct {
 	Results []PushResult `json:"results"`
+}
+
+// DND is somebody who is not to be disturbed; GET /api/v1/dnd is a list of
+// them.
+type DND struct {
+	AOR   string     `json:"aor"`
+	Since time.Time  `json:"since"`
+	Until *time.Time `json:"until"` // null: until it is switched off
+}
+
+// DNDRequest is the body of POST /api/v1/dnd, whose answer is the list.
+type DNDRequest struct {
+	AOR string `json:"aor"`
+	On  bool   `json:"on"`
+	For string `json:"for,omitempty"` // how long, such as "2h"; "" is until it is switched off
 }
 
 // Fault is the body of every answer that is no success.

@@ -188,7 +188,7 @@ func TestATestPush(t *testing.T) {
 		}
 		var raw map[string]any
 		s.post("/api/v1/push/test", admin.PushTestRequest{AOR: s.uri("bob")}, &raw)
-		s.shape("result", raw["results"].([]any)[0], "app channel id instance outcome provider reason status")
+		s.shape("result", raw["results"].([]any)[0], "app channel class id instance meaning outcome provider reason state status ways")
 		if r := answer.Results[0]; r.Outcome != "accepted" || r.Channel != "message" || r.Provider != "apns" || r.App != App || r.Status != 200 || r.ID == "" {
 			s.t.Errorf("result %+v", r)
 		}
