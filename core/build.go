@@ -112,7 +112,7 @@ func (s *Server) buildSIP(ctx context.Context, bundle *certs.Bundle) error {
 		PushInForeground: w.CallPushInForeground, Providers: s.providers(),
 		RefuseUnknown: s.cfg.Push.RefuseUnknown, RefreshMargin: s.cfg.Push.RefreshMargin.Duration, VAPID: s.pushes.VAPID,
 		TokenKeys: tokenKeys, FlowTimer: seconds(flowTimer).Duration,
-	}, sipproxy.Deps{Location: s.loc, Waker: s.waker, Traces: s.traces, Log: s.log, Registry: s.deps.Registry})
+	}, sipproxy.Deps{Location: s.loc, Waker: homecoming{s.waker, s}, Traces: s.traces, Log: s.log, Registry: s.deps.Registry})
 	s.flows = downstream.New(s.proxy, 4, s.log)
 	if s.up, err = s.pbxSide(upstreams); err != nil {
 		return err

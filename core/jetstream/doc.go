@@ -1,6 +1,6 @@
 // Package jetstream holds the core's stores, on NATS JetStream. It owns the
 // embedded server with its directory, or the connection to a cluster, and three
-// key-value buckets: devices, traces, keys.
+// key-value buckets and the queue of pushes: devices, traces, keys.
 //
 // It does not know what the values mean, except for the keys it makes itself.
 //
@@ -13,4 +13,8 @@
 // writes of the last two minutes, and clients register again. A cluster
 // acknowledges when most replicas have the write. Puts of traces are not waited
 // for: a trace is no promise to anybody.
+//
+// [Outbox.Add] promises what Put of devices does: a row survives kill -9, not
+// always a loss of power. A push announces what is kept elsewhere, and whoever
+// keeps that queues the push again.
 package jetstream

@@ -90,10 +90,11 @@ func (l *lane) do(ctx context.Context, f func(now time.Time)) bool {
 
 // turn sends what is due.
 func (l *lane) turn(ctx context.Context, now time.Time) {
-	l.sched.tidy(now)
-	for device, at := range l.back {
-		if now.Sub(at) >= time.Minute {
-			delete(l.back, device)
+	if l.sched.tidy(now) {
+		for device, at := range l.back {
+			if now.Sub(at) >= time.Minute {
+				delete(l.back, device)
+			}
 		}
 	}
 	for {

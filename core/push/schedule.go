@@ -340,10 +340,11 @@ func (s *schedule) each(f func(*chat)) {
 	}
 }
 
-// tidy forgets devices with which nothing goes on.
-func (s *schedule) tidy(now time.Time) {
+// tidy forgets devices with which nothing goes on, once a minute. It reports
+// whether the minute was over.
+func (s *schedule) tidy(now time.Time) bool {
 	if now.Before(s.sweep) {
-		return
+		return false
 	}
 	s.sweep = now.Add(time.Minute)
 	for name, d := range s.devices {
@@ -351,4 +352,5 @@ func (s *schedule) tidy(now time.Time) {
 			delete(s.devices, name)
 		}
 	}
+	return true
 }
