@@ -77,7 +77,3 @@ func (t *Town) startWebPush(ctx context.Context) error {
 	})
 	return nil
 }
-
-// Subscribe is what a page gets from its browser when it asks to be pushed to,
-// with the key that the core's Feature-Caps name.
-func (t *Town) Subscribe() (pushtest.Subscription, error) { return t.WebPush.NewSubscription(t.VAPID) }

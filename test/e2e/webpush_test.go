@@ -19,23 +19,42 @@ type page struct {
 	key bool // it hands its keys over too
 }
 
-// page makes one of bob's and lets it sleep.
+// page makes one of bob's, which asks what it may subscribe with, and lets it
+// sleep.
 func (s *scene) page(key bool) *page {
 	s.t.Helper()
-	p := &page{Phone: s.new("bob"), s: s, sub: must[pushtest.Subscription](s.t)(s.Subscribe()), key: key}
-	p.registers()
+	p := &page{Phone: s.new("bob"), s: s, key: key}
+	ok(s.t, p.Connect(s.ctx))
+	answer := must[*phone.Message](s.t)(p.Register(s.ctx, phone.Registration{Push: phone.Raw(";pn-provider=webpush"), RegID: 1}))
+	p.sub = must[pushtest.Subscription](s.t)(s.WebPush.NewSubscription(vapidOf(answer)))
+	must[*phone.Message](s.t)(p.Register(s.ctx, p.registration()))
 	s.sleeps(p.Phone)
 	return p
+}
+
+// vapidOf is the key that an answer offers to subscribe with (RFC 8599 §14.5).
+func vapidOf(answer *phone.Message) string {
+	for _, caps := range answer.Values("Feature-Caps") {
+		if _, key, found := strings.Cut(caps, `+sip.vapid="`); found && strings.Contains(caps, `+sip.pns="webpush"`) {
+			key, _, _ = strings.Cut(key, `"`)
+			return key
+		}
+	}
+	return "none is offered"
 }
 
 // registers is what the page does when it opens and in its service worker.
 func (p *page) registers() {
 	p.s.t.Helper()
+	p.s.registersAs(p.Phone, p.registration())
+}
+
+func (p *page) registration() phone.Registration {
 	key, auth := p.sub.P256dh, p.sub.Auth
 	if !p.key {
 		key, auth = "", ""
 	}
-	p.s.registersAs(p.Phone, phone.Registration{Push: phone.WebPush(p.sub.Endpoint, key, auth), RegID: 1})
+	return phone.Registration{Push: phone.WebPush(p.sub.Endpoint, key, auth), RegID: 1}
 }
 
 // A webPush is what the service worker gets.
@@ -139,7 +158,7 @@ func TestB19ASubscriptionThatEndedIsToldAtOnce(t *testing.T) {
 		if n := len(s.WebPush.Pushes()); n != 1 {
 			s.t.Errorf("the subscription was tried %d times, want once", n)
 		}
-		bob.sub = must[pushtest.Subscription](s.t)(s.Subscribe())
+		bob.sub = must[pushtest.Subscription](s.t)(s.WebPush.NewSubscription(s.VAPID))
 		bob.registers()
 		s.sleeps(bob.Phone)
 		call := s.call(alice, "bob")
