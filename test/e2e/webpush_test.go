@@ -32,7 +32,7 @@ func (s *scene) page(key bool) *page {
 	return p
 }
 
-// vapidOf is the key that an answer offers to subscribe with (RFC 8599 §14.5).
+// vapidOf is the key that an answer offers to subscribe with (RFC 8599 §14).
 func vapidOf(answer *phone.Message) string {
 	for _, caps := range answer.Values("Feature-Caps") {
 		if _, key, found := strings.Cut(caps, `+sip.vapid="`); found && strings.Contains(caps, `+sip.pns="webpush"`) {

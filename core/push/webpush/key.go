@@ -121,7 +121,7 @@ func (k *vapidKey) String() string { return "vapid key " + k.public }
 func (k *vapidKey) GoString() string { return k.String() }
 
 // VAPID is the public half of the key in use (RFC 8292 §3.2), in base64url
-// without padding: what +sip.vapid carries (RFC 8599 §14.5) and browsers
+// without padding: what +sip.vapid carries (RFC 8599 §14) and browsers
 // subscribe with.
 func (c *Client) VAPID() string { return c.vapid().public }
 

@@ -43,7 +43,7 @@ func (c *Client) message(n push.Notification, now time.Time) (*message, error) {
 		m.header["Topic"] = []string{topic}
 	}
 	if n.Token.Key == "" || n.Token.Auth == "" {
-		return m, nil // RFC 8599 §9: the push itself is all there is to say
+		return m, nil // RFC 8599: the push itself is all there is to say
 	}
 	device, err := aes128gcm.ParseDevice(n.Token.Key, n.Token.Auth)
 	if err != nil {

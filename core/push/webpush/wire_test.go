@@ -67,7 +67,7 @@ func TestPushesAsTheyGoOnTheWire(t *testing.T) {
 	})
 }
 
-// RFC 8599 §9: without a key of the device's, the push says nothing at all.
+// RFC 8599: without a key of the device's, the push says nothing at all.
 // Nor is anything sent in clear for a key that is no key.
 func TestWithoutAKeyThereIsNoBody(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
