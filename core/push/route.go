@@ -8,29 +8,59 @@ type need int
 const (
 	needCall need = iota
 	needNote
+	// needRegister is a note that shows nothing ([EventRegister]), which Apple
+	// allows on the Message channel alone.
+	needRegister
 )
 
-// kinds says which kinds of token of Apple's serve a class of device, best
-// first. Of these the first that the device ever gave is the only one used:
-// a call is not announced by the Message channel because the VoIP token died
-// (B19), and a class with one channel uses it for both (B8).
-var kinds = map[string]map[need][]string{
-	ClassSplit: {
-		needCall: {KindVoIP},
-		needNote: {KindAlert},
-	},
-	ClassSingle: {
-		needCall: {KindVoIP, KindAlert},
-		needNote: {KindVoIP, KindAlert},
-	},
+// anyOf stands in the table for each class, and for each kind of token.
+const anyOf = ""
+
+// table is the choice of the channel: which kind of token of a device a push
+// goes to, and by which channel. Of the rows that fit, the first whose kind the
+// device ever gave is the only one used, dead or not: a call is not announced by
+// the Message channel because the VoIP token died (B19), and a class with one
+// channel uses it for both (B8). FCM and WebPush have one token for both
+// channels, and the channel is in the payload (FCM) or is the urgency (WebPush).
+var table = []struct {
+	provider, class string
+	need            need
+	kind            string
+	channel         Channel
+}{
+	{ProviderAPNs, ClassSplit, needCall, KindVoIP, VoIP},
+	{ProviderAPNs, ClassSplit, needNote, KindAlert, Message},
+	{ProviderAPNs, ClassSplit, needRegister, KindAlert, Message},
+
+	{ProviderAPNs, ClassSingle, needCall, KindVoIP, VoIP},
+	{ProviderAPNs, ClassSingle, needCall, KindAlert, Message},
+	{ProviderAPNs, ClassSingle, needNote, KindVoIP, VoIP},
+	{ProviderAPNs, ClassSingle, needNote, KindAlert, Message},
+	{ProviderAPNs, ClassSingle, needRegister, KindAlert, Message},
+
+	{ProviderFCM, anyOf, needCall, anyOf, VoIP},
+	{ProviderFCM, anyOf, needNote, anyOf, Message},
+	{ProviderFCM, anyOf, needRegister, anyOf, Message},
+
+	{ProviderWebPush, anyOf, needCall, anyOf, VoIP},
+	{ProviderWebPush, anyOf, needNote, anyOf, Message},
+	{ProviderWebPush, anyOf, needRegister, anyOf, Message},
 }
 
-// dataChannels are the channels of the providers that have one kind of token
-// for both.
-var dataChannels = map[need]Channel{needCall: VoIP, needNote: Message}
+// way looks up the table for a device with these tokens at a provider. A
+// provider that nobody knows has no way.
+func way(provider, class string, n need, tokens []Token) (kind string, channel Channel, ok bool) {
+	for _, r := range table {
+		if r.provider == provider && (r.class == anyOf || r.class == class) && r.need == n &&
+			(r.kind == anyOf || hasKind(tokens, r.kind)) {
+			return r.kind, r.channel, true
+		}
+	}
+	return "", "", false
+}
 
-// kindChannels are the channels of Apple's kinds of token.
-var kindChannels = map[string]Channel{KindVoIP: VoIP, KindAlert: Message}
+// dataChannels are the channels that needs are meant for.
+var dataChannels = map[need]Channel{needCall: VoIP, needNote: Message, needRegister: Message}
 
 // classOf completes a class the client did not declare: who gave tokens of
 // both kinds has two channels.
@@ -65,25 +95,17 @@ type route struct {
 	app     *App
 }
 
-// find chooses the token for a need, the newest where there are several. It
-// depends on nothing but its arguments. Without a route the reason says what
-// is missing.
+// find chooses the token for a need. Dead tokens are never chosen, quarantined
+// ones if there is no other, and of several that are alike the newest. It
+// depends on nothing but its arguments. Without a route the reason says what is
+// missing.
 func find(apps []App, tokens []Token, class string, n need) (r route, reason string) {
-	kind := ""
-	for _, k := range kinds[classOf(class, tokens)][n] {
-		if hasKind(tokens, k) {
-			kind = k
-			break
-		}
-	}
+	class = classOf(class, tokens)
 	reason = missing(tokens, n)
 	for _, t := range tokens {
-		channel := dataChannels[n]
-		if t.Provider == ProviderAPNs {
-			if t.kind() != kind {
-				continue
-			}
-			channel = kindChannels[kind]
+		kind, channel, ok := way(t.Provider, class, n, tokens)
+		if ok && kind != anyOf && kind != t.kind() {
+			continue
 		}
 		if t.Dead || t.Value == "" {
 			if r.app == nil {
@@ -95,7 +117,7 @@ func find(apps []App, tokens []Token, class string, n need) (r route, reason str
 		switch {
 		case app == nil && r.app == nil:
 			reason = why
-		case app != nil && (r.app == nil || t.Registered.After(r.token.Registered)):
+		case app != nil && ok && (r.app == nil || t.better(r.token)):
 			r = route{token: t, channel: channel, app: app}
 		}
 	}
@@ -103,6 +125,14 @@ func find(apps []App, tokens []Token, class string, n need) (r route, reason str
 		reason = ""
 	}
 	return r, reason
+}
+
+// better reports whether t is to be chosen before o.
+func (t Token) better(o Token) bool {
+	if (t.Suspects > 0) != (o.Suspects > 0) {
+		return o.Suspects > 0
+	}
+	return t.Registered.After(o.Registered)
 }
 
 // missing says what a device lacks when no token of it suits.

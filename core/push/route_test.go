@@ -2,7 +2,6 @@ package push_test
 
 import (
 	"log/slog"
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -73,39 +72,6 @@ func TestB8_B19_ChannelTable(t *testing.T) {
 				t.Errorf("CanNote %v", s.CanNote(push.Target{Tokens: c.tokens}))
 			}
 		})
-	}
-}
-
-func TestP2_P3_ChannelsAreNeverCrossed(t *testing.T) {
-	f := &fake{}
-	s := service(f)
-	rnd := rand.New(rand.NewPCG(1, 2))
-	for range 10_000 {
-		voip, alert := apnsToken(push.KindVoIP, "v"), apnsToken(push.KindAlert, "a")
-		voip.Dead, alert.Dead = rnd.IntN(4) == 0, rnd.IntN(4) == 0
-		tokens := []push.Token{voip, alert}
-		if rnd.IntN(2) == 0 {
-			tokens[0], tokens[1] = alert, voip
-		}
-		class := []string{"split", "", "single"}[rnd.IntN(3)]
-		if r := s.Call(t.Context(), push.Target{Tokens: tokens, Class: class}, carol); r.Outcome == push.Accepted {
-			if n, _ := f.last(t); n.Channel != push.VoIP || n.Token.Kind != push.KindVoIP || !n.Urgent {
-				t.Fatalf("call of class %q by %s with the %s token", class, n.Channel, n.Token.Kind)
-			}
-		}
-		if r := s.Note(t.Context(), push.Target{Tokens: tokens, Class: class}, push.Note{Event: push.EventMessage}); r.Outcome == push.Accepted {
-			n, _ := f.last(t)
-			want := push.Message
-			if class == "single" {
-				want = push.VoIP
-			}
-			if n.Channel != want || n.Urgent || (n.Token.Kind == push.KindVoIP) != (want == push.VoIP) {
-				t.Fatalf("note of class %q by %s with the %s token", class, n.Channel, n.Token.Kind)
-			}
-			if (want == push.VoIP) != n.Expiration.IsZero() {
-				t.Fatalf("note by %s expires %v", n.Channel, n.Expiration)
-			}
-		}
 	}
 }
 

@@ -218,7 +218,11 @@ func (s *Service) Test(ctx context.Context, t Target, n Note) Result {
 
 func (s *Service) note(ctx context.Context, t Target, n Note, passive bool) Result {
 	now := time.Now()
-	r, reason := s.find(t, needNote)
+	want := needNote
+	if n.Event == EventRegister {
+		want = needRegister
+	}
+	r, reason := s.find(t, want)
 	if r.app == nil {
 		return s.count(Result{Outcome: NoRoute, Channel: Message, Reason: reason}, now)
 	}
@@ -242,9 +246,6 @@ func (s *Service) note(ctx context.Context, t Target, n Note, passive bool) Resu
 		}
 	}
 	if n.Event == EventRegister {
-		if r.channel == VoIP && r.token.Provider == ProviderAPNs {
-			return s.count(Result{Outcome: NoRoute, Channel: Message, Reason: "the device has no token for the Message channel"}, now)
-		}
 		out.Background, out.Priority = true, 5 // Apple refuses more
 	}
 	return s.send(ctx, t.Device, r, needNote, notePayload(n, out.ID, out.Conversation, passive), out)
