@@ -246,3 +246,21 @@ func FuzzPURR(f *testing.F) {
 		}
 	})
 }
+
+// A flow that is there, with nobody at its end, is no reason not to wake.
+func TestPN17_APhoneThatDoesNotAnswerInADialogIsWokenToo(t *testing.T) {
+	inTown(t, func(t *testing.T, w *town) {
+		stale := w.phone("alice", "tls").purring(t)
+		ok := w.dialog(stale)
+		w.pbx.say(dialogRequest("INVITE", ok)...)
+		w.pbx.hears("SIP/2.0 100")
+		stale.hears("INVITE")
+		w.wokenInDialog(0)
+		pass(unansweredAfter)
+		w.wokenInDialog(1)
+		ph := *stale
+		ph.awake()
+		ph.say(reply(ph.hears("INVITE"), 200)...)
+		w.pbx.hears("SIP/2.0 200")
+	}, notInForeground)
+}
