@@ -39,12 +39,7 @@ type account struct {
 
 // readAccount reads the file that the Google Cloud console makes.
 func readAccount(path string) (*account, []byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() { _ = f.Close() }()
-	text, err := io.ReadAll(io.LimitReader(f, maxAccount+1))
+	text, err := readText(path)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -53,6 +48,16 @@ func readAccount(path string) (*account, []byte, error) {
 		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return a, text, nil
+}
+
+// readText reads a byte more than a service account may have, and no further.
+func readText(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	return io.ReadAll(io.LimitReader(f, maxAccount+1))
 }
 
 // parseAccount never repeats what the file holds in an error.
@@ -152,6 +157,10 @@ func (c *Client) Close() {
 func (c *Client) reload() {
 	c.fileMu.Lock()
 	defer c.fileMu.Unlock()
+	if text, err := readText(c.cfg.ServiceAccount); err == nil && bytes.Equal(text, c.text) {
+		c.file.set(nil)
+		return
+	}
 	a, text, err := readAccount(c.cfg.ServiceAccount)
 	if err == nil && c.cfg.Project == "" && a.project != c.project {
 		err = fmt.Errorf("%s is of project %s now, not %s: restart to change the project", c.cfg.ServiceAccount, a.project, c.project)
@@ -163,9 +172,6 @@ func (c *Client) reload() {
 		return
 	}
 	c.file.set(nil)
-	if bytes.Equal(text, c.text) {
-		return
-	}
 	c.text = text
 	c.keeper.use(a)
 	c.breaker.Reset()

@@ -19,7 +19,7 @@ func TestTheAccessTokenIsFetchedBeforeItIsNeeded(t *testing.T) {
 		c := g.running(g.config())
 		start, end := time.Now(), 24*time.Hour
 		for time.Since(start) < end {
-			time.Sleep(7 * time.Minute)
+			time.Sleep(17 * time.Minute)
 			g.SetLatency(0)
 			before := g.TokenRequests()
 			g.Inject(pushtest.Fault{OAuth: true, Status: 503, Count: -1}) // a call that had to fetch would fail

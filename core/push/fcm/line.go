@@ -168,22 +168,22 @@ func (l *line) mayDial() error {
 
 // exchange sends r, for which the gate has been entered, and reads the answer
 // whole.
-func (l *line) exchange(r *http.Request) (*http.Response, []byte, error) {
+func (l *line) exchange(r *http.Request) (status int, h http.Header, body []byte, err error) {
 	r.GetBody = notTaken
 	resp, err := l.transport.RoundTrip(r)
 	if errors.Is(err, errFull) && l.gate.full() {
 		err = errSpent // full of nothing: it is going away
 	}
 	if err != nil {
-		return nil, nil, err
+		return 0, nil, nil, err
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	_ = resp.Body.Close()
 	if err != nil {
-		return nil, nil, err
+		return 0, nil, nil, err
 	}
 	l.answered.note()
-	return resp, body, nil
+	return resp.StatusCode, resp.Header, body, nil
 }
 
 // notTaken stands in for the request's own GetBody. The transport asks for the

@@ -162,7 +162,7 @@ func (c *call) carry(r *http.Request) {
 	out := *r
 	out.Header = maps.Clone(r.Header)
 	out.Header.Set("Authorization", "Bearer "+c.token)
-	resp, body, err := c.line.exchange(&out)
+	status, header, body, err := c.line.exchange(&out)
 	if err != nil {
 		var u *url.Error
 		if errors.As(err, &u) {
@@ -171,7 +171,7 @@ func (c *call) carry(r *http.Request) {
 		c.err = err
 		return
 	}
-	c.status, c.header, c.body = resp.StatusCode, resp.Header, body
+	c.status, c.header, c.body = status, header, body
 }
 
 // final is the answer as Google's client gets it: with the true body, and a
