@@ -1,0 +1,55 @@
+package arch
+
+import (
+	"bufio"
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var (
+	statement = regexp.MustCompile(`^- ([A-Z]{1,2})-?([0-9]+) `)
+	testName  = regexp.MustCompile(`(?m)^func (?:Test|Benchmark)([A-Z]{1,2}[0-9]+)_`)
+)
+
+// TestEachStatementHasATestOfItsName: docs/standards.md says what the project
+// promises, sentence by sentence. One without a test is a wish.
+func TestEachStatementHasATestOfItsName(t *testing.T) {
+	list := exec.CommandContext(t.Context(), "go", "list", "-f", "{{range .TestGoFiles}}{{$.Dir}}/{{.}}\n{{end}}{{range .XTestGoFiles}}{{$.Dir}}/{{.}}\n{{end}}", module+"...")
+	files, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tested := make(map[string]bool)
+	for _, file := range strings.Fields(string(files)) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range testName.FindAllSubmatch(text, -1) {
+			tested[string(m[1])] = true
+		}
+	}
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "standards.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := 0
+	for lines := bufio.NewScanner(bytes.NewReader(page)); lines.Scan(); {
+		m := statement.FindStringSubmatch(lines.Text())
+		if m == nil {
+			continue
+		}
+		said++
+		if !tested[m[1]+m[2]] {
+			t.Errorf("docs/standards.md states %s-%s, and no test is named Test%s%s_…", m[1], m[2], m[1], m[2])
+		}
+	}
+	if said < 40 {
+		t.Errorf("read %d statements: has the form of the list changed?", said)
+	}
+}
