@@ -1,6 +1,6 @@
 // Package jetstream holds the core's stores, on NATS JetStream. It owns the
-// embedded server with its directory, or the connection to a cluster, and three
-// key-value buckets and the queue of pushes: devices, traces, keys.
+// embedded server with its directory, or the connection to a cluster, the
+// queue of pushes, and the key-value buckets: devices, traces, keys and the like.
 //
 // It does not know what the values mean, except for the keys it makes itself.
 //
