@@ -31,8 +31,14 @@ func TestAGoodConfigHasNoFaults(t *testing.T) {
 
 func TestEachFaultNamesItsKey(t *testing.T) {
 	for want, spoil := range map[string]func(*Config){
-		"tunnel.edges":                           func(c *Config) { c.Tunnel.Edges = nil },
-		`tunnel.edges: "edge1" `:                 func(c *Config) { c.Tunnel.Edges = []string{"edge1"} },
+		"tunnel.edges":           func(c *Config) { c.Tunnel.Edges = nil },
+		`tunnel.edges: "edge1" `: func(c *Config) { c.Tunnel.Edges = []string{"edge1"} },
+		`push.quiet[0].aor: must be an AOR, @domain, or * for all (got "bob")`: func(c *Config) {
+			c.Push.Quiet = []QuietConfig{{AOR: "bob", Timezone: "UTC"}}
+		},
+		`push.quiet[0].vip: must be AORs or @domains (got "@")`: func(c *Config) {
+			c.Push.Quiet = []QuietConfig{{AOR: "*", Timezone: "UTC", VIP: []string{"tel:+49301", "x@y", "@"}}}
+		},
 		"tunnel.identity":                        func(c *Config) { c.Tunnel.Identity = "" },
 		"sip.listen":                             func(c *Config) { c.SIP.Listen = []string{"sctp:10.0.0.5:5061"} },
 		"sip.cert":                               func(c *Config) { c.SIP.Listen = []string{"tls:10.0.0.5:5061"} },

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"sallyport/core/push"
 	"sallyport/core/push/webpush"
 )
 
@@ -89,8 +90,13 @@ func (a *AppConfig) validate(f *faults, at string) {
 var weekdays = []string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}
 
 func (q *QuietConfig) validate(f *faults, at string) {
-	if q.AOR == "" {
-		f.add(at+".aor", "must be an AOR, @domain, or * for all")
+	if !push.NamesSomebody(q.AOR) {
+		f.add(at+".aor", "must be an AOR, @domain, or * for all (got %q)", q.AOR)
+	}
+	for _, who := range q.VIP {
+		if !push.NamesSomebody(who) {
+			f.add(at+".vip", "must be AORs or @domains (got %q)", who)
+		}
 	}
 	for key, v := range map[string]string{"from": q.From, "to": q.To} {
 		if v == "" && q.From == q.To {

@@ -64,9 +64,9 @@ func (s *Service) watch(ctx context.Context) {
 			if t != nil {
 				kind = t.Kind
 			}
-			switch {
-			case kind == was[i]:
-			case kind == "":
+			switch kind {
+			case was[i]:
+			case "":
 				s.log.Info("push alarm over", "app", a.ID, "provider", a.Provider, "kind", was[i])
 			default:
 				s.log.Warn("push alarm", "app", a.ID, "provider", a.Provider, "kind", kind, "reason", t.Text, "remedy", t.Remedy)

@@ -85,10 +85,10 @@ const (
 
 // apple is the part of p that Apple reads.
 func (p *payload) apple() *aps {
-	switch {
-	case p.Event == eventCall:
+	switch p.Event {
+	case eventCall:
 		return &aps{}
-	case p.Event == EventRegister:
+	case EventRegister:
 		return &aps{ContentAvailable: 1}
 	}
 	title, ok := titles[p.Event]

@@ -130,6 +130,16 @@ func names(who, uri string) bool {
 	return u == user && h == host && u+h != ""
 }
 
+// NamesSomebody reports whether who can stand in [QuietRule.AOR] or VIP: "*",
+// "@domain", or an address.
+func NamesSomebody(who string) bool {
+	if domain, ok := strings.CutPrefix(who, "@"); ok {
+		return domain != "" && !strings.ContainsAny(domain, "@ ")
+	}
+	user, host := address(who)
+	return who == "*" || user != "" && (host != "" || strings.HasPrefix(who, "tel:"))
+}
+
 // address takes an AOR out of a URI as SIP has it or as people write it: without
 // scheme, port and parameters, and with the host in lower case. A tel: URI has
 // no host; its visual separators do not count (RFC 3966 §5.1.1).

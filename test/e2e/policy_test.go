@@ -122,7 +122,7 @@ func TestARegisterAsTheDocumentHasItIsTaken(t *testing.T) {
 	if len(found) < 4 {
 		t.Fatalf("%d REGISTERs", len(found))
 	}
-	at(t, Domain, Config{FCM: true}, func(s *scene) {
+	at(t, Domain, Config{FCM: true, WebPush: true}, func(s *scene) {
 		for _, m := range found {
 			params := strings.ReplaceAll(m[3], "ABCDE12345", s.TeamID)
 			params = strings.ReplaceAll(params, "example-project", pushtest.DefaultProject)
@@ -132,7 +132,7 @@ func TestARegisterAsTheDocumentHasItIsTaken(t *testing.T) {
 			var kinds []string
 			for _, token := range c.Tokens {
 				kinds = append(kinds, token.Kind)
-				if token.Provider != m[1] || token.State != admin.TokenLive && m[1] != "webpush" {
+				if token.Provider != m[1] || token.State != admin.TokenLive {
 					s.t.Errorf("%s: token %+v", m[1], token)
 				}
 			}
