@@ -145,7 +145,8 @@ func TestAnswersHaveTheShapeOfTheContract(t *testing.T) {
 			`"store":{"kind":"embedded","ok":true,"last_error":""},"warnings":[]}`},
 		{request{path: "/api/v1/clients?aor=alice@EXAMPLE.com"}, `[{"aor":"sip:alice@example.com","instance":"<urn:uuid:1>","state":"foreground",` +
 			`"flow":{"id":"e/1/2","edge":"edge1","transport":"wss","remote":"192.0.2.1:5","since":"2026-03-01T12:00:00Z"},` +
-			`"tokens":[{"kind":"voip","provider":"apns","app":"org.example.phone","state":"live"}],` +
+			`"tokens":[{"kind":"voip","provider":"apns","app":"org.example.phone","state":"live","token":"","encrypts":false,"registered":null,` +
+			`"last_ok":null,"last_error":"","last_error_at":null,"wake_ok":0,"wake_miss":0,"note_ok":0,"note_miss":0}],` +
 			`"expires":"2026-03-01T12:00:00Z","last_wake":"2026-03-01T12:00:00Z"},` +
 			`{"aor":"sip:alice@example.com","instance":"<urn:uuid:2>","state":"gone","flow":null,"tokens":[],"expires":null,"last_wake":null}]`},
 		{request{path: "/api/v1/clients?aor=bob@example.com"}, `[]`},

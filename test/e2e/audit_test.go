@@ -24,7 +24,7 @@ func TestP28_LogAndAuditHoldNoTokenAndNoBody(t *testing.T) {
 
 	k, droid := newReader(t), pushtest.NewFCMToken()
 	s.FCM.Register(droid, pushtest.FCMApp{})
-	sub := must[pushtest.Subscription](t)(s.Subscribe())
+	sub := must[pushtest.Subscription](t)(s.WebPush.NewSubscription(s.VAPID))
 	secrets := map[string]string{
 		"a VoIP token": Token("bob", "voip"), "an alert token": Token("bob", "alert"), "Google's token": droid, "the end of Google's token": droid[strings.IndexByte(droid, ':')+1:],
 		"a subscription": sub.Endpoint[strings.LastIndexByte(sub.Endpoint, '/')+1:], "a page's key": sub.P256dh, "a page's secret": sub.Auth,
