@@ -90,20 +90,31 @@ func (l *leg) finish(ctx context.Context, f *fork, o outcome) {
 			}
 			l.traceEnd(o, failed)
 		})
-		l.settlePush()
+		l.settlePush(o)
 		return
 	}
 	if ctx.Err() != nil && o.code() == 487 {
 		l.cancelled(overOf(ctx))
 	}
-	l.settlePush()
+	l.settlePush(o)
 	l.traceEnd(o, failed)
 }
 
-// settlePush takes back an announcement that has not left yet, because it waits
-// for its turn behind a crowd: nothing rings behind it any more (B17).
-func (l *leg) settlePush() {
-	if l.unpush != nil {
+// besideAnswer is how long the push beside a call may still leave once the
+// device has answered: longer than a cold connection takes, and shorter than
+// anybody takes to answer and hang up.
+const besideAnswer = 250 * time.Millisecond
+
+// settlePush takes back an announcement that has not left yet: nothing rings
+// behind it any more (B17). Where the device itself answered, its call is there,
+// and so is the push beside it (B4) if it leaves within a moment, as it does
+// unless it waits for its turn behind a crowd.
+func (l *leg) settlePush(o outcome) {
+	switch {
+	case l.unpush == nil:
+	case o.code() == 0:
+		time.AfterFunc(besideAnswer, l.unpush)
+	default:
 		l.unpush()
 	}
 }

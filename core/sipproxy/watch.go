@@ -127,7 +127,7 @@ func (w *watchBranch) expire() outcome {
 // waited for; one that has not said a word is not.
 func (w *watchBranch) stopped(ctx context.Context) outcome {
 	w.l.step(trace.StepCancelled, overOf(ctx).reason)
-	w.l.settlePush()
+	w.l.settlePush(outcome{status: endStatus(ctx)})
 	w.b.stop(overOf(ctx))
 	quiet := cancelPatienceQuiet
 	if a := w.to.flow.Attention(); a.Silent || a.Inactive || a.Unanswered {
