@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -142,6 +143,47 @@ func TestOneEdgeByTwoAddressesIsSaid(t *testing.T) {
 		}
 		if up > 1 || !a.Ready() && up == 1 {
 			t.Errorf("%d sessions with one edge", up)
+		}
+	})
+}
+
+// The first does not hear of it while its line is down; once back, it is told
+// that it was replaced, and does not take its flows back.
+func TestTU15_ReplacedInAGapIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, first, second, phone := newRoom(t), &pbx{}, &pbx{}, newClient()
+		a := tunnel.NewAcceptor(edge("core1"))
+		start(t, func(ctx context.Context) error { return a.Serve(ctx, r) })
+		var cut atomic.Bool
+		cfg := r.core("core1", first.open)
+		dial := cfg.Dial
+		cfg.Dial = func(ctx context.Context, edge string) (net.Conn, string, error) {
+			if cut.Load() {
+				return nil, "", errors.New("no way to the edge")
+			}
+			return dial(ctx, edge)
+		}
+		d := tunnel.NewDialer(cfg)
+		start(t, d.Run)
+		synctest.Wait()
+		open(t, a, 1, phone)
+		synctest.Wait()
+		cut.Store(true)
+		for _, c := range r.all() {
+			c.cut()
+		}
+		time.Sleep(time.Second)
+		start(t, tunnel.NewDialer(r.core("core1", second.open)).Run)
+		time.Sleep(time.Second)
+		cut.Store(false)
+		_, old := first.newest()
+		<-old.ended
+		synctest.Wait()
+		if st := d.Sessions()[0]; st.Up || !strings.Contains(st.LastError, "replaced") {
+			t.Errorf("the first: %+v", st)
+		}
+		if st := a.Sessions(); len(st) != 1 || st[0].Flows != 1 || second.count() != 1 || len(phone.codes()) != 0 {
+			t.Errorf("sessions: %+v; the client saw %v", st, phone.codes())
 		}
 	})
 }

@@ -56,6 +56,10 @@ func (a *Acceptor) rejoin(ctx context.Context, c *carrier) (*link, error) {
 		s = other
 	}
 	a.mu.Unlock()
+	if s != nil && s.id != h.Session && s.peer.Boot != h.Boot {
+		// Its GOAWAY may have been lost with the connection.
+		return nil, &refusal{frame.GoAwayReplaced, "replaced", errReplaced.Error()}
+	}
 	if s == nil || s.id != h.Session || s.peer.Boot != h.Boot || int(h.Links) != len(s.links) {
 		return nil, fmt.Errorf("%w: it is not here", errReset)
 	}
