@@ -164,6 +164,7 @@ func TestFilesTakeThePlaceOfACME(t *testing.T) {
 		if _, err := w.call(":443", &tls.Config{NextProtos: []string{certs.ACMEProtocol}}); err == nil {
 			t.Error("acme-tls/1 is negotiated, and nothing is fetched")
 		}
+		synctest.Wait() // until the edge has said what it refused
 		if logs := w.logs.String(); !strings.Contains(logs, "nothing is fetched by ACME: tls.cert names a file") {
 			t.Errorf("logs:\n%s", logs)
 		}

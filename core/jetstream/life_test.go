@@ -204,6 +204,7 @@ func TestP16_KillNineLosesNoQueuedNoteAndSendsNoQueuedCall(t *testing.T) {
 	}
 	_ = core.Wait()
 	before, rang := accepted(sim, "alert"), len(accepted(sim, "voip"))
+	connections := sim.Stats().Connections
 	if n := len(before); n == manyDevices || said.Len() > 0 {
 		t.Fatalf("the core had sent %d of %d notes when it was killed, and said: %s", n, manyDevices, said.Bytes())
 	}
@@ -231,8 +232,10 @@ func TestP16_KillNineLosesNoQueuedNoteAndSendsNoQueuedCall(t *testing.T) {
 	if twice > len(before) {
 		t.Errorf("%d notes left twice, but %d had left before the kill", twice, len(before))
 	}
-	if n := len(accepted(sim, "voip")); n != rang {
-		t.Errorf("%d calls rang after the restart", n-rang)
+	for _, p := range sim.Accepted() { // what the first life had sent may have been accepted since
+		if p.PushType == "voip" && p.Conn > connections {
+			t.Errorf("a call rang after the restart: %v", p)
+		}
 	}
 	for _, v := range sim.Violations() {
 		t.Errorf("rule of Apple's broken: %s", v)

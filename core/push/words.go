@@ -166,7 +166,7 @@ func (l *lane) follow(ctx, late context.Context) {
 		err := l.s.cfg.Outbox.Follow(late,
 			func(data []byte, remove func()) { l.do(ctx, func(now time.Time) { l.take(data, remove, now) }) },
 			func() { l.do(ctx, l.caughtUp) })
-		if l.do(ctx, l.lost) {
+		if l.do(ctx, l.lost) && ctx.Err() == nil {
 			l.s.log.Warn("push queue: this core does not send for a while", "err", err)
 			pause(ctx)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sallyport/core/admin"
+	corepush "sallyport/core/push"
 	"sallyport/core/push/pushtest"
 	"sallyport/core/trace"
 	"sallyport/test/phone"
@@ -77,14 +78,21 @@ func TestTheClientsOfTheCore(t *testing.T) {
 		object := raw[0].(map[string]any)
 		s.shape("client", object, "aor expires flow instance last_wake state tokens")
 		s.shape("flow", object["flow"], "edge id remote since transport")
-		s.shape("token", object["tokens"].([]any)[0], "app kind provider state")
+		s.shape("token", object["tokens"].([]any)[0], "app encrypts kind last_error last_error_at last_ok note_miss note_ok provider registered state token wake_miss wake_ok")
 
 		c, _ := s.client(bob)
 		if c.State != "foreground" || c.Flow.Transport != string(s.transport) || c.Flow.Edge != "127.0.0.1" || c.Expires == nil || c.LastWake != nil {
 			s.t.Errorf("awake: %+v, flow %+v", c, c.Flow)
 		}
 		tokens := []admin.Token{
-			{Kind: "voip", Provider: "apns", App: App, State: "live"}, {Kind: "alert", Provider: "apns", App: App, State: "live"},
+			{Kind: "voip", Provider: "apns", App: App, State: "live", Token: corepush.Redact(Token("bob", "voip"))},
+			{Kind: "alert", Provider: "apns", App: App, State: "live", Token: corepush.Redact(Token("bob", "alert"))},
+		}
+		for i := range c.Tokens {
+			if r := c.Tokens[i].Registered; r == nil || time.Since(*r) > time.Minute {
+				s.t.Errorf("token registered at %v", r)
+			}
+			c.Tokens[i].Registered = nil
 		}
 		if diff := cmp.Diff(tokens, c.Tokens); diff != "" {
 			s.t.Errorf("tokens: %s", diff)

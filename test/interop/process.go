@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -213,11 +214,12 @@ func Poll(limit time.Duration, f func() error) error {
 }
 
 // FreePort finds a loopback port that is free for TCP and UDP. It looks below
-// the range the kernel hands out, so that nothing takes the port meanwhile.
+// the range the kernel hands out, so that nothing takes the port meanwhile, and
+// gives none twice.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	for range 200 {
-		port := 20000 + rand.IntN(12000)
+		port := 20000 + int(lastPort.Add(1))%12000
 		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
@@ -233,6 +235,10 @@ func FreePort(t testing.TB) int {
 	t.Fatal("no free port between 20000 and 32000")
 	return 0
 }
+
+// lastPort counts the ports that were tried, from one at random: another process
+// that looks for ports at the same time seldom meets these.
+var lastPort = func() *atomic.Uint32 { var n atomic.Uint32; n.Store(rand.Uint32N(1 << 20)); return &n }()
 
 // tempDir is a short path, since Unix sockets live in it (108 bytes at most).
 func tempDir(t testing.TB) string {
