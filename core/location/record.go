@@ -186,7 +186,7 @@ func (l *Location) restore(id DeviceID, r record, now time.Time) {
 			if loser == d {
 				continue
 			}
-			l.dropTokens(other, func(o *Token) bool { return o.key() == t.key() })
+			l.lose(other, t.key())
 			l.settle(other, now)
 		}
 		d.tokens = append(d.tokens, t)

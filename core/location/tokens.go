@@ -191,7 +191,7 @@ func (l *Location) setTokens(d *device, tokens []Token, at, now time.Time) (lose
 		}
 		if other := l.pushes[t.key()]; other != nil && other != d {
 			t.Verdict = other.token(t.key()).Verdict
-			l.dropTokens(other, func(o *Token) bool { return o.key() == t.key() })
+			l.lose(other, t.key())
 			losers = append(losers, other.id)
 			l.settle(other, now)
 		}
@@ -203,3 +203,17 @@ func (l *Location) setTokens(d *device, tokens []Token, at, now time.Time) (lose
 
 // channel is what a device has one token for.
 func (t *Token) channel() [3]string { return [3]string{t.Provider, t.App, t.Kind} }
+
+// lose takes a token from d that is another device's now. What d's client did
+// not declare stays what its tokens told: with the VoIP token alone it would look
+// like a device that gets everything by it.
+func (l *Location) lose(d *device, k pushKey) {
+	if d.class == "" && d.hasApple(true) && d.hasApple(false) {
+		d.class = "split"
+	}
+	l.dropTokens(d, func(o *Token) bool { return o.key() == k })
+}
+
+func (d *device) hasApple(voip bool) bool {
+	return slices.ContainsFunc(d.tokens, func(t Token) bool { return t.Provider == "apns" && (t.Kind == "voip") == voip })
+}

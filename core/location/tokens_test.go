@@ -139,3 +139,22 @@ func TestP32_ADeviceIsDeafAfterThreeMissesWhileMessagesWakeIt(t *testing.T) {
 		})
 	})
 }
+
+// Without its alert token, a device of a class that nobody declared would get
+// messages by its VoIP token, and iOS end the app that gets them.
+func TestADeviceThatLosesItsAlertTokenStaysSplit(t *testing.T) {
+	test(t, &location.Memory{}, func(t *testing.T, l *location.Location) {
+		if err := l.Bind(binding("f"), []location.Token{voip("v1"), alert("a1")}, ""); err != nil {
+			t.Fatal(err)
+		}
+		other := binding("g")
+		other.AOR, other.Token = bobs, "0THER"
+		if err := l.Bind(other, []location.Token{alert("a1")}, ""); err != nil {
+			t.Fatal(err)
+		}
+		wantTokens(t, l, alicesPhone, "v1")
+		if d := device(l, alicesPhone); d.Class != "split" {
+			t.Errorf("class %q, want split", d.Class)
+		}
+	})
+}
