@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,7 +22,7 @@ const (
 	maxRows       = 100_000
 	maxRowBytes   = 128 << 20
 	maxDeviceRows = 1000
-	maxRow        = 64 << 10
+	maxRow        = 128 << 10 // the largest note, with each character escaped, sealed and in base64
 
 	// rowKeep ends rows that nobody can read.
 	rowKeep = 30 * 24 * time.Hour
@@ -50,7 +51,7 @@ const (
 const errTurn jetstream.ErrorCode = 10099
 
 // errStoreFailed: the stream is full, of messages, of bytes or of messages of one
-// subject (JSStreamStoreFailedF).
+// subject, or could not be written to; the description tells (JSStreamStoreFailedF).
 const errStoreFailed jetstream.ErrorCode = 10077
 
 // Outbox is the queue of pushes, a JetStream work queue; see [push.Outbox].
@@ -104,10 +105,11 @@ func (o *Outbox) Add(ctx context.Context, device, key string, row []byte) (added
 	}
 }
 
-// full says whether the server refused a row for lack of room.
+// full says whether the server refused a row because one of the bounds above is
+// reached, and not because its disk is full or broken.
 func full(err error) bool {
 	var api *jetstream.APIError
-	return errors.As(err, &api) && api.ErrorCode == errStoreFailed
+	return errors.As(err, &api) && api.ErrorCode == errStoreFailed && strings.HasPrefix(api.Description, "maximum ")
 }
 
 // subjectOf is a subject's token for a device, which says nothing of it.

@@ -81,6 +81,7 @@ func (q *quiet) take(key string, value []byte) error {
 	}
 	q.mu.Lock()
 	before, was := q.dnd[key]
+	same := was && value != nil && before.AOR == d.AOR && before.Since.Equal(d.Since) && before.Until.Equal(d.Until)
 	switch {
 	case value == nil:
 		delete(q.dnd, key)
@@ -92,7 +93,7 @@ func (q *quiet) take(key string, value []byte) error {
 		q.dnd[key] = d
 	}
 	q.mu.Unlock()
-	if q.changed != nil && (was || value != nil) {
+	if q.changed != nil && (was || value != nil) && !same {
 		q.changed(d.AOR)
 	}
 	return nil

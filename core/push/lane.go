@@ -99,11 +99,25 @@ func (l *lane) turn(ctx context.Context, now time.Time) {
 	}
 	for {
 		c := l.sched.pop(now, func(r *row) { l.end(r, Result{Outcome: Refused, Channel: Message, Reason: "expired"}, endExpired) })
-		if c == nil {
+		switch {
+		case c != nil:
+			l.try(ctx, c, now)
+		case !l.unstick(now):
 			return
 		}
-		l.try(ctx, c, now)
 	}
+}
+
+// unstick gives free slots to chats that were left in line by one that had a
+// slot and did not need it, and reports whether there were any.
+func (l *lane) unstick(now time.Time) (any bool) {
+	for _, slot := range l.slots {
+		if len(slot.line) > 0 && !slot.busy() {
+			l.unpark(slot, now)
+			any = true
+		}
+	}
+	return any
 }
 
 // try sends c if quiet hours, its route and its app let it.

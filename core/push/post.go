@@ -40,7 +40,8 @@ func (s *Service) Enqueue(ctx context.Context, t Target, n Note) error {
 }
 
 // Post is Enqueue without waiting, for those who would not do anything else if
-// the note were lost: where the store does not take it, it waits in memory.
+// the note were lost: where the store does not take it, for another reason than
+// that too many notes wait, it waits in memory.
 // done, which may be nil, gets the outcome from a goroutine of the service, in
 // this life of the process or not at all; it must not block. Where the note
 // cannot be queued, it is called before Post returns. A note that was merged
@@ -89,18 +90,19 @@ func (s *Service) remember(r *row, t Target, done func(Result)) error {
 	if r.device == "" {
 		r.key = newLife() // nothing tells one such device from another
 	}
-	r.target = &t
 	if s.inMemory.Add(1) > int64(s.cfg.Queue) {
 		s.inMemory.Add(-1)
 		s.tally.ended(endFull, 1)
 		return ErrQueueFull
 	}
+	r.target = &t // from here on it is counted, until it is settled
 	err := s.dones.queue(r.key, done, func() error {
 		s.memory <- r // has room for as many as may wait
 		return nil
 	})
 	if err != nil {
 		s.inMemory.Add(-1)
+		r.target = nil
 	}
 	return err
 }
@@ -167,6 +169,9 @@ func (s *Service) writeOne(ctx context.Context, w write) {
 				s.settled(r, Result{Outcome: Refused, Channel: Message, Reason: "queued before"})
 			}
 		})
+	case errors.Is(err, ErrQueueFull): // it does not get the room of others
+		s.tally.ended(endFull, 1)
+		s.settled(r, Result{Outcome: ProviderDown, Channel: Message, Reason: err.Error()})
 	default:
 		if s.unsaved.first(err.Error()) {
 			s.log.Warn("push queue does not take a note: it waits in memory", "err", err)

@@ -66,7 +66,9 @@ func newRow(device string, n Note, now time.Time, keep time.Duration) *row {
 		*f = cut(*f, maxField)
 	}
 	n.Text = cut(n.Text, maxText)
-	n.ID = noteID(n)
+	if n.ID = noteID(n); len(n.ID) > maxField {
+		n.ID = rowKey("", n.ID) // a stranger chose it
+	}
 	if len(n.CallID) > maxText {
 		n.CallID = "" // half a Call-ID pairs with nothing
 	}

@@ -70,6 +70,9 @@ func (s *schedule) add(r *row, now time.Time) bool {
 			c.window = 0 // it was silent for a whole window
 		}
 	}
+	if c.held { // it may be of somebody who comes through
+		c.wait, c.held = time.Time{}, false
+	}
 	c.rows = append(c.rows, r)
 	c.tries, c.wait = max(c.tries, r.tries), later(c.wait, r.wait)
 	if c.failed.IsZero() || !r.failed.IsZero() && r.failed.Before(c.failed) {

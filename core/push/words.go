@@ -198,10 +198,18 @@ func (l *lane) caughtUp(now time.Time) {
 	l.backlog, l.behind = nil, false
 }
 
-// lost forgets what is stored: another core sends it now.
+// lost forgets what is stored: another core sends it now. Counts begin anew, as
+// after a restart: what comes back is counted again.
 func (l *lane) lost(now time.Time) {
 	l.backlog = nil
 	for name := range l.sched.devices {
-		l.sched.drop(name, func(r *row) bool { return r.remove != nil }, func(string) bool { return false }, now, func(*row) {})
+		l.sched.drop(name, func(r *row) bool {
+			r.counted = false
+			return r.remove != nil
+		}, func(string) bool { return true }, now, func(r *row) {
+			if r.target != nil {
+				l.s.inMemory.Add(-1)
+			}
+		})
 	}
 }
