@@ -73,7 +73,7 @@ type Client struct {
 	astray astray       // has its own lock
 	open   atomic.Int64 // connections
 
-	state state // has its own lock
+	state, file state // what the last push and the key file say; each has its own lock
 }
 
 var _ push.Sender = (*Client)(nil)

@@ -91,6 +91,8 @@ func (c *Client) note(ctx context.Context, e *endpoint, v verdict, a answer) {
 		}
 	case errors.Is(ctx.Err(), context.Canceled), errors.Is(a.err, errClosed):
 		// who asked for the push wants it no more: this says nothing of Apple
+	case v.outcome == push.DeadToken, v.suspect:
+		e.breaker.Reset() // it looked at the token, and so took our credentials
 	case v.trip:
 		e.breaker.Trip(a.String(), time.Now())
 		fallthrough
@@ -101,10 +103,18 @@ func (c *Client) note(ctx context.Context, e *endpoint, v verdict, a answer) {
 	}
 }
 
+// trouble is the first of what is wrong, nil when all is well.
+func (c *Client) trouble() *push.Trouble {
+	if t := c.state.get(); t != nil {
+		return t
+	}
+	return c.file.get()
+}
+
 // Health reports whether pushes can be expected to be accepted, and if not the
 // last error with what to do about it.
 func (c *Client) Health() (ok bool, lastError string) {
-	t := c.state.get()
+	t := c.trouble()
 	switch {
 	case t == nil:
 		return true, ""
@@ -117,7 +127,7 @@ func (c *Client) Health() (ok bool, lastError string) {
 
 // Condition implements [push.Conditioned].
 func (c *Client) Condition() push.Condition {
-	out := push.Condition{Trouble: c.state.get(), Connections: int(c.open.Load())}
+	out := push.Condition{Trouble: c.trouble(), Connections: int(c.open.Load())}
 	for _, e := range c.endpoints {
 		reason, _ := e.breaker.State(time.Now())
 		out.Open = out.Open || reason != ""

@@ -57,11 +57,12 @@ func (c *Client) reload() bool {
 	defer c.keyMu.Unlock()
 	k, err := c.readKey()
 	if err != nil {
-		if c.state.set(&push.Trouble{Kind: push.TroubleAuth, Text: err.Error(), Remedy: "the old key is used until the file is right"}) {
+		if c.file.set(&push.Trouble{Kind: push.TroubleAuth, Text: err.Error(), Remedy: "the old key is used until the file is right"}) {
 			c.log.Error("push key unreadable, the old one stays", "err", err)
 		}
 		return false
 	}
+	c.file.set(nil)
 	if k.signer.keyID == c.key.signer.keyID && bytes.Equal(k.text, c.key.text) {
 		return false
 	}

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net"
 	"net/http"
 	"net/url"
@@ -242,7 +242,8 @@ func (l *line) token() ([]string, error) {
 }
 
 // readWhole replaces the body by what it holds, or by an empty object where
-// that is not JSON, as from a proxy in between: apns2 would lose the status.
+// that is not Apple's, as from a proxy in between: apns2 would lose the status,
+// and what was answered would be sent again.
 func readWhole(resp *http.Response) error {
 	if resp.ContentLength == 0 {
 		return nil // accepted
@@ -252,8 +253,7 @@ func readWhole(resp *http.Response) error {
 	if err != nil {
 		return err
 	}
-	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if len(body) > 0 && kind != "application/json" && body[0] != '{' {
+	if json.Unmarshal(body, new(apns2.Response)) != nil {
 		body = []byte("{}")
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))

@@ -100,6 +100,8 @@ func (c *Client) conclude(ctx context.Context, v verdict, a answer, access strin
 		return
 	case errors.Is(ctx.Err(), context.Canceled), errors.Is(a.err, errClosed):
 		return // who asked for the push wants it no more: this says nothing of FCM
+	case v.outcome == push.DeadToken, v.suspect:
+		c.breaker.Reset() // it looked at the token, and so took our credentials
 	}
 	if v.drop {
 		c.keeper.drop(access)

@@ -131,12 +131,15 @@ func TestARefusedKeyIsAnAlarmAndDeletesNothing(t *testing.T) {
 		}
 		before := len(s.Pushes())
 		for range 10 {
-			if r := c.Send(t.Context(), ring(tokens[0])); r.Outcome != push.ProviderDown || r.Suspect {
+			if r := c.Send(t.Context(), tell(tokens[0])); r.Outcome != push.ProviderDown || r.Suspect {
 				t.Errorf("while the key is known to be wrong: %+v", r)
 			}
 		}
 		if n := len(s.Pushes()); n != before {
 			t.Errorf("%d pushes were sent all the same", n-before)
+		}
+		if r := c.Send(t.Context(), ring(tokens[0])); r.Outcome != push.Refused || r.Status != 403 {
+			t.Errorf("a call, which cannot come again later: %+v", r)
 		}
 		wantOutcome(t, c.Send(t.Context(), ring(other.subscribe(c.VAPID()))), push.Accepted)
 

@@ -69,7 +69,7 @@ func (c *Client) Explain(t push.Token, _ push.Channel) []push.Fact {
 	breaker := "shut"
 	o.mu.Lock()
 	if o.alarm != "" {
-		breaker = "open: " + o.alarm
+		breaker = "open for all but calls: " + o.alarm
 	} else if o.quiet != "" {
 		breaker = "open for all but calls: " + o.quiet
 	}

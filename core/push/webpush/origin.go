@@ -30,6 +30,9 @@ const (
 	// maxDeniers is of how many subscriptions a push service must refuse our key
 	// before that is a matter of the key.
 	maxDeniers = 3
+	// believed is for how long an accepted push proves our key: clients choose
+	// tokens, and can choose those of subscriptions made with another key.
+	believed = time.Hour
 )
 
 var errOrigins = errors.New("too many push services at once")
@@ -47,7 +50,8 @@ type origin struct {
 	// down is open while nobody answers; notes are not sent then. Calls are: the
 	// breaker may be wrong, and a call cannot come again later.
 	down push.Breaker
-	// deny is open while the push service refuses our key. Nothing is sent.
+	// deny is open while the push service refuses our key. Notes are not sent
+	// then; calls are, for the same reason.
 	deny push.Breaker
 
 	users int // guarded by origins.mu
@@ -57,6 +61,7 @@ type origin struct {
 	quiet   string               // guarded by mu; why it is not proven, "" when nothing speaks against it
 	deniers map[[8]byte]struct{} // guarded by mu; tokens for which our key was refused
 	alarm   string               // guarded by mu; what is wrong with our key here
+	agreed  time.Time            // guarded by mu; when our key was last accepted
 }
 
 // newOrigin makes an origin; it is no connection yet.
@@ -93,7 +98,10 @@ func (o *origin) lane(urgent bool) *lane {
 
 // refuse returns the reason for which nothing is sent now, or "".
 func (o *origin) refuse(urgent bool, now time.Time) string {
-	if reason := o.deny.Refuse(now); reason != "" || urgent {
+	if urgent {
+		return ""
+	}
+	if reason := o.deny.Refuse(now); reason != "" {
 		return reason
 	}
 	return o.down.Refuse(now)
@@ -170,11 +178,12 @@ func (o *origin) silent(reason string) {
 	o.mu.Unlock()
 }
 
-// accepts notes that our key is good here.
-func (o *origin) accepts() {
+// accepts notes that our key was good here at a time, or with the zero time
+// that it is another one now.
+func (o *origin) accepts(at time.Time) {
 	o.deny.Reset()
 	o.mu.Lock()
-	o.deniers, o.alarm = nil, ""
+	o.deniers, o.alarm, o.agreed = nil, "", at
 	o.mu.Unlock()
 }
 
@@ -184,6 +193,9 @@ func (o *origin) denies(token string, status int) (alarm string) {
 	sum := sha256.Sum256([]byte(token))
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if !o.agreed.IsZero() && time.Since(o.agreed) < believed {
+		return "" // of others it was accepted just now
+	}
 	if o.deniers == nil {
 		o.deniers = make(map[[8]byte]struct{})
 	}
@@ -275,7 +287,7 @@ func (s *origins) all() []*origin {
 // rekeyed lets each push service judge the new key.
 func (s *origins) rekeyed() {
 	for _, o := range s.all() {
-		o.accepts()
+		o.accepts(time.Time{})
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptrace"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -180,7 +181,7 @@ func (c *Client) settle(ctx context.Context, n push.Notification, o *origin, a a
 	}
 	switch {
 	case v.outcome == push.Accepted:
-		o.accepts()
+		o.accepts(time.Now())
 	case v.denied:
 		if alarm := o.denies(n.Token.Value, a.status); alarm != "" {
 			c.log.Error("push key refused", "reason", alarm)
@@ -210,10 +211,28 @@ func (c *Client) unanswered(ctx context.Context, o *origin, err error) push.Resu
 		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errDead) {
 			r.Reason = "no answer in time"
 		}
-		r.Reason = fmt.Sprintf("%s: %s", o.host, r.Reason)
+		r.Reason = fmt.Sprintf("%s: %s", o.host, tame(r.Reason))
 		o.silent(r.Reason)
 	}
 	return r
+}
+
+// maxWords bounds what is kept of an error, in bytes.
+const maxWords = 200
+
+// tame makes an error fit for logs and terminals: it may quote what a stranger
+// sent, such as the names in his certificate or the end of his connection.
+func tame(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, text[:min(len(text), maxWords+1)])
+	if len(text) > maxWords {
+		text = text[:maxWords-3] + "..."
+	}
+	return text
 }
 
 // verdict says what an answer means.
