@@ -2,6 +2,7 @@ package apns
 
 import (
 	"maps"
+	"net/http"
 	"slices"
 	"time"
 )
@@ -19,3 +20,6 @@ func SignForBenchmark(p8 []byte, keyID, team string) (string, error) {
 	s := &signer{key: key, keyID: keyID, team: team}
 	return s.sign(time.Now().Truncate(grid))
 }
+
+// ReadWhole reads an answer as apns2 gets it.
+func ReadWhole(r *http.Response) error { return readWhole(r) }
