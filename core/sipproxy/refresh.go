@@ -44,6 +44,9 @@ type renewals struct {
 	of    map[location.DeviceID]*renewal // guarded by mu
 }
 
+// noSlot is that of a device that was taken.
+const noSlot = 1<<63 - 1
+
 type renewal struct {
 	slot int64
 	ends time.Time // of the grant for which it was asked
@@ -86,13 +89,14 @@ func (r *renewals) take(now time.Time) (ids []location.DeviceID) {
 			ids = r.due(ids, slot, r.slots[slot])
 		}
 	}
-	r.turn = max(r.turn, until)
+	r.turn = until // also back, with a clock that was set: the next grants go by the new one
 	return ids
 }
 
 func (r *renewals) due(ids []location.DeviceID, slot int64, list []location.DeviceID) []location.DeviceID {
 	for _, id := range list {
 		if one := r.of[id]; one != nil && one.slot == slot {
+			one.slot = noSlot // it may stand in the list twice
 			ids = append(ids, id)
 		}
 	}
@@ -104,7 +108,7 @@ func (r *renewals) due(ids []location.DeviceID, slot int64, list []location.Devi
 func (r *renewals) keep(id location.DeviceID, at time.Time) {
 	r.mu.Lock()
 	if one := r.of[id]; one != nil {
-		one.slot = 1<<63 - 1
+		one.slot = noSlot
 	}
 	r.mu.Unlock()
 	r.enter(id, at)

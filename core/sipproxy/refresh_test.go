@@ -201,3 +201,32 @@ func (w *town) places(aor string, ends time.Time) {
 	}
 	w.proxy.renew(location.DeviceID{AOR: aor, Instance: "urn:x"})
 }
+
+func TestPN9_AClockThatIsSetBackDelaysNobody(t *testing.T) {
+	var r renewals
+	now := time.Now()
+	r.take(now.Add(24 * time.Hour)) // the machine started with a wrong clock
+	r.take(now)
+	alice := location.DeviceID{AOR: "sip:alice@example.com", Instance: "one"}
+	r.enter(alice, now.Add(time.Hour))
+	if due := r.take(now.Add(time.Hour + refreshSlot)); len(due) != 1 {
+		t.Errorf("an hour later %d devices are due", len(due))
+	}
+}
+
+func TestPN9_ADeviceIsTakenOnceHoweverOftenItsTimeWasMoved(t *testing.T) {
+	var r renewals
+	now := time.Now()
+	r.take(now)
+	alice := location.DeviceID{AOR: "sip:alice@example.com", Instance: "one"}
+	late := now.Add(time.Hour)
+	r.enter(alice, late)
+	r.enter(alice, now.Add(time.Minute)) // a shorter grant
+	if due := r.take(now.Add(2 * time.Minute)); len(due) != 1 {
+		t.Fatalf("%d devices are due", len(due))
+	}
+	r.keep(alice, late)
+	if due := r.take(late.Add(refreshSlot)); len(due) != 1 {
+		t.Errorf("due are %v", due)
+	}
+}
