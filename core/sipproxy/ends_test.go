@@ -204,6 +204,28 @@ func TestQuietHoursASilentPhoneIsInvitedAndMayMissTheCall(t *testing.T) {
 	})
 }
 
+func TestQuietHoursACallerWhoHangsUpOnASilentPhoneIsMissed(t *testing.T) {
+	inTown(t, func(t *testing.T, w *town) {
+		w.pushes.result, w.pushes.quiet = quietNow, true
+		ph := w.phone("alice", "tls").awake()
+		ph.fallsSilent()
+		c := w.calls("call-1")
+		ph.hears("INVITE") // and nobody answers it
+		pass(3 * time.Second)
+		c.cancels()
+		c.ends(487)
+		pass(time.Minute)
+		w.pushed(0, "missed")
+		c = w.calls("call-2")
+		ph.hears("INVITE")
+		pass(3 * time.Second)
+		c.cancels(`Reason: SIP;cause=200`)
+		c.ends(487)
+		pass(time.Minute)
+		w.pushed(0, "missed") // it was not missed: somebody answered
+	})
+}
+
 // A call to oneself comes back to the phone that makes it.
 func TestNoPushForAPhonesOwnCall(t *testing.T) {
 	inTown(t, func(t *testing.T, w *town) {

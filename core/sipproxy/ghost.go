@@ -30,6 +30,9 @@ func (l *leg) cancelled(o *over) {
 	if l.unpush != nil {
 		l.unpush()
 	}
+	if l.isHushed() && !o.elsewhere && !o.declined && l.last != nil && !l.last.look().heard {
+		l.miss() // quiet hours: an INVITE went out that nobody heard, and no push
+	}
 	if !l.isPushed() || l.last != nil && (l.last.look().heard || l.last.to == l.newest()) {
 		return
 	}
