@@ -118,12 +118,12 @@ func (c *apnsSimCmd) serve(ctx context.Context, out io.Writer) error {
 
 // apnsSimHelp is the section of core.toml that sends pushes here.
 const apnsSimHelp = `# APNs simulator on %s; for core.toml:
-# [[push.app]]
-# id = "org.example.phone"
-# provider = "apns"
-# team_id = %q
-# key_id = %q
-# key_file = %q
-# endpoint = "https://%s"
-# ca_file = %q
+[[push.app]]
+id = "org.example.phone"
+provider = "apns"
+team_id = %q
+key_id = %q
+key_file = %q
+endpoint = "https://%s"
+ca_file = %q
 `

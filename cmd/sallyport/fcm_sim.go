@@ -70,11 +70,11 @@ func (c *fcmSimCmd) serve(ctx context.Context, out io.Writer) error {
 
 // fcmSimHelp is the section of core.toml that sends pushes here.
 const fcmSimHelp = `# FCM simulator on %s; for core.toml:
-# [[push.app]]
-# id = "org.example.phone"
-# provider = "fcm"
-# project = %q
-# service_account = %q
-# endpoint = "https://%s"
-# ca_file = %q
+[[push.app]]
+id = "org.example.phone"
+provider = "fcm"
+project = %q
+service_account = %q
+endpoint = "https://%s"
+ca_file = %q
 `

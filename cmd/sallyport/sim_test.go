@@ -68,7 +68,7 @@ func startCommand(t *testing.T, sim simCommand, flags ...string) *runningSim {
 	t.Cleanup(func() { s.end() })
 	for s.got["ca_file"] == "" && s.lines.Scan() {
 		line := strings.TrimPrefix(s.lines.Text(), "# ")
-		s.printed += line + "\n"
+		s.printed += s.lines.Text() + "\n" // as it is pasted
 		if key, value, ok := strings.Cut(line, " = "); ok {
 			s.got[key] = strings.Trim(value, `"`)
 		}

@@ -72,11 +72,11 @@ func (c *webpushSimCmd) serve(ctx context.Context, out io.Writer) error {
 
 // webpushSimHelp is the section of core.toml that sends pushes here.
 const webpushSimHelp = `# WebPush simulator on %s; a subscription: %s; for core.toml:
-# [[push.app]]
-# id = "web"
-# provider = "webpush"
-# vapid_key = %q
-# subject = "mailto:ops@example.com"
-# allow = ["%s"]
-# ca_file = %q
+[[push.app]]
+id = "web"
+provider = "webpush"
+vapid_key = %q
+subject = "mailto:ops@example.com"
+allow = ["%s"]
+ca_file = %q
 `
