@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"strings"
 
@@ -50,7 +51,7 @@ func (k *checker) apnsApp(what string, a core.AppConfig, cfg core.PushConfig) {
 		return
 	}
 	k.private(what, a.KeyFile)
-	addr := pushAddr(a, cfg.Proxy)
+	addr := pushAddr(a, cfg)
 	if conn, ok := k.reaches(what, addr, "let the firewall pass it, or set push.proxy"); ok {
 		conn.Close()
 		k.ok(what, "%s: the key is good, and %s takes connections", a.ID, addr)
@@ -103,10 +104,10 @@ func (k *checker) webpushApp(what string, a core.AppConfig, cfg core.PushConfig)
 		if _, _, err := net.SplitHostPort(entry); err != nil {
 			entry = net.JoinHostPort(strings.Trim(entry, "[]"), "443")
 		}
-		addrs = append(addrs, entry)
+		addrs = append(addrs, firstHop("https://"+entry, cfg))
 	}
-	if cfg.Proxy != "" {
-		addrs = []string{pushAddr(a, cfg.Proxy)}
+	if len(addrs) == 0 && cfg.Proxy != "" {
+		addrs = []string{firstHop(cfg.Proxy, core.PushConfig{})}
 	}
 	for _, addr := range addrs {
 		conn, ok := k.reaches(what, addr, "let the firewall pass it, or set push.proxy")
@@ -120,27 +121,34 @@ func (k *checker) webpushApp(what string, a core.AppConfig, cfg core.PushConfig)
 }
 
 // pushAddr is where the first connection on the way to Apple goes.
-func pushAddr(a core.AppConfig, proxy string) string {
-	base := proxy
+func pushAddr(a core.AppConfig, cfg core.PushConfig) string {
+	base := "https://api.push.apple.com"
 	switch {
-	case base != "":
 	case a.Endpoint != "":
 		base = a.Endpoint
 	case a.Environment == "sandbox":
 		base = "https://api.sandbox.push.apple.com"
-	default:
-		base = "https://api.push.apple.com"
 	}
+	return firstHop(base, cfg)
+}
+
+// firstHop is where the first connection on the way to a base URL goes.
+func firstHop(base string, cfg core.PushConfig) string {
 	u, err := url.Parse(base)
 	if err != nil {
 		return base // the dial names it
 	}
-	if u.Port() == "" {
-		port := "443"
-		if u.Scheme == "http" {
-			port = "80"
+	if through, err := push.ProxyFunc(cfg.Proxy, cfg.NoProxy); err == nil && through != nil {
+		if proxy, err := through(&http.Request{URL: u}); err == nil && proxy != nil {
+			u = proxy
 		}
-		return net.JoinHostPort(u.Hostname(), port)
 	}
-	return u.Host
+	if u.Port() != "" {
+		return u.Host
+	}
+	port := "443"
+	if u.Scheme == "http" {
+		port = "80"
+	}
+	return net.JoinHostPort(u.Hostname(), port)
 }

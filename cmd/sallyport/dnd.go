@@ -11,21 +11,24 @@ import (
 // dndCmd is `sallyport dnd`.
 type dndCmd struct {
 	coreFlags
-	AOR   string        `arg:"" optional:"" name:"aor" help:"Whom not to disturb, such as alice@example.com; without it, all of them are listed."`
-	State string        `arg:"" optional:"" name:"on|off" help:"on or off; without it, only this address is listed."`
-	For   time.Duration `placeholder:"DURATION" help:"Switch it off by itself after this long, such as 2h."`
+	AOR   string         `arg:"" optional:"" name:"aor" help:"Whom not to disturb, such as alice@example.com; without it, all of them are listed."`
+	State string         `arg:"" optional:"" name:"on|off" help:"on or off; without it, only this address is listed."`
+	For   *time.Duration `placeholder:"DURATION" help:"Switch it off by itself after this long, such as 2h."`
 }
 
 // Run lists who is not to be disturbed, after a change if there is one.
 func (cmd *dndCmd) Run(c *console) error {
 	var all []admin.DND
 	var err error
+	if cmd.For != nil && (cmd.State != "on" || *cmd.For <= 0) {
+		return fmt.Errorf("dnd: --for belongs to on, and must be more than 0s (got %v)", *cmd.For)
+	}
 	switch cmd.State {
 	case "":
 		err = cmd.get(c.ctx, "/api/v1/dnd", &all)
 	case "on", "off":
 		req := admin.DNDRequest{AOR: cmd.AOR, On: cmd.State == "on"}
-		if cmd.For > 0 {
+		if cmd.For != nil {
 			req.For = cmd.For.String()
 		}
 		err = cmd.post(c.ctx, "/api/v1/dnd", req, &all)

@@ -1,7 +1,8 @@
 // Package admin shows the core to its operators: the status API, the traces,
 // a push test, and the pages /metrics, /healthz and /readyz. It asks the
 // sources it is given and keeps no state of its own; it does not know SIP
-// grammar, and it cannot change what the core does but by a push test.
+// grammar, and it changes what the core does by a push test and by
+// do-not-disturb alone.
 //
 // Whoever reaches the API can read who calls whom. So off loopback it wants a
 // bearer token; names in Host other than localhost must be listed, against

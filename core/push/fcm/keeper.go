@@ -131,7 +131,7 @@ func (k *keeper) start() *fetch {
 		defer cancel()
 		t, date, err := retrieve(ctx, a, k.transport)
 		k.end(f, a, t, err)
-		k.told(fetched{err: err, date: date})
+		k.told(fetched{err: f.err, date: date})
 		close(f.done)
 		k.poke()
 	})
@@ -143,6 +143,9 @@ func (k *keeper) end(f *fetch, a *account, t *oauth2.Token, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := time.Now()
+	if err == nil && t.Expiry.Sub(now) <= slack {
+		err = fmt.Errorf("%w: Google gave one that is at its end: is this machine's clock right?", errTokenless)
+	}
 	k.under, f.err = nil, err
 	switch {
 	case k.closed:
