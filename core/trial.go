@@ -2,6 +2,9 @@ package core
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -96,6 +99,10 @@ func (s *Server) dnd() []admin.DND {
 func (s *Server) setDND(aor string, on bool, until time.Time) error {
 	if !on {
 		return s.pushes.ClearDND(aor)
+	}
+	_, domain, _ := strings.Cut(aor, "@")
+	if !slices.ContainsFunc(s.cfg.SIP.Domains, func(d DomainConfig) bool { return strings.EqualFold(d.Name, domain) }) {
+		return fmt.Errorf("%s is no [[sip.domain]] of this core", domain)
 	}
 	return s.pushes.SetDND(aor, until)
 }

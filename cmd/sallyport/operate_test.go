@@ -75,7 +75,7 @@ sip:alice@example.com  2026-03-01 12:00:00  switched off
 	golden(t, "another", out, "bob@example.com: no do-not-disturb\n")
 	_, out, _ = sallyport(t, "", "dnd", "--core", url, "alice@example.com", "off")
 	golden(t, "off", out, "alice@example.com: no do-not-disturb\n")
-	for _, args := range [][]string{{"alice@example.com", "perhaps"}, {"full@example.com", "on"}, {"nobody", "on"}, {"alice@example.com", "on", "--for", "99999h"}, {"alice@example.com", "on", "--for", "-2h"}, {"alice@example.com", "on", "--for", "0s"}, {"alice@example.com", "off", "--for", "2h"}} {
+	for _, args := range [][]string{{"alice@example.com", "perhaps"}, {"full@example.com", "on"}, {"nobody", "on"}, {"alice@example.com", "on", "--for", "99999h"}, {"alice@example.com", "on", "--for=-2h"}, {"alice@example.com", "on", "--for", "0s"}, {"alice@example.com", "off", "--for", "2h"}} {
 		if code, _, errs := sallyport(t, "", append([]string{"dnd", "--core", url}, args...)...); code != 1 || errs == "" {
 			t.Errorf("%v: %d %s", args, code, errs)
 		}

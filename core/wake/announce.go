@@ -92,8 +92,10 @@ func (w *Waker) Note(d Device, n push.Note, obs Observer) {
 	if w.p == nil || !w.p.CanNote(d.target()) {
 		return
 	}
-	obs(StepPushSent, n.Event)
 	w.p.Post(d.target(), n, func(res push.Result) {
+		if res.Outcome == push.Accepted || res.Provider != "" { // not before: it may have been held, or dropped
+			obs(StepPushSent, n.Event)
+		}
 		observe(obs, res)
 	})
 }
