@@ -15,8 +15,7 @@ import (
 func TestB26_FlowsStayOpenOverARenewal(t *testing.T) {
 	h := settle(t, 15*time.Second)
 	h.moveIn()
-	h.hears("certificate fetched")
-	h.hears("msg=ready")
+	h.hearsBoth("certificate fetched", "msg=ready")
 	old := h.mustVisit(":443") // no ALPN: it is no SIP, but it is shown the certificate
 	first := old.conn.ConnectionState().PeerCertificates[0]
 	p := h.answered()

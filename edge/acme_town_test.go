@@ -103,6 +103,7 @@ func (l lines) Write(p []byte) (int, error) { l <- string(p); return len(p), nil
 func (h *host) hears(texts ...string) string {
 	h.t.Helper()
 	var heard []string
+	late := time.After(40 * time.Second)
 	for {
 		select {
 		case line := <-h.said:
@@ -114,8 +115,27 @@ func (h *host) hears(texts ...string) string {
 			if !missing {
 				return line
 			}
-		case <-time.After(25 * time.Second):
+		case <-late:
 			h.t.Fatalf("nothing was said of %q, only\n%s", texts, strings.Join(heard, ""))
+		}
+	}
+}
+
+// hearsBoth waits for two lines, whichever comes first.
+func (h *host) hearsBoth(one, other string) {
+	h.t.Helper()
+	late := time.After(40 * time.Second)
+	for one != "" || other != "" {
+		select {
+		case line := <-h.said:
+			if one != "" && strings.Contains(line, one) {
+				one = ""
+			}
+			if other != "" && strings.Contains(line, other) {
+				other = ""
+			}
+		case <-late:
+			h.t.Fatalf("nothing was said of %q and %q", one, other)
 		}
 	}
 }
