@@ -34,8 +34,12 @@ vet:
 
 # -p 2: whole-system tests measure time; more packages at once than a small
 # machine has cores would make them measure each other.
+# NORACE: the detector's own runtime (Go 1.26) ends one run in six of this package
+# by SIGSEGV, in bubbles that fire very many timers. `make race` runs it all the same.
+NORACE := sallyport/core/sipproxy
 unit:
-	$(GO) test -p 2 $(RACE) -timeout $(TIMEOUT) $(PKGS)
+	$(GO) test -p 2 $(RACE) -timeout $(TIMEOUT) $$($(GO) list $(PKGS) | grep -vx '$(NORACE)')
+	$(GO) test -timeout $(TIMEOUT) $(NORACE)
 
 race: ## every test under the race detector
 	$(GO) test -p 2 -race -timeout $(TIMEOUT) $(PKGS)
