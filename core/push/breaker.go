@@ -1,6 +1,7 @@
 package push
 
 import (
+	"fmt"
 	"sync"
 	"time"
 )
@@ -62,6 +63,15 @@ func (b *Breaker) State(now time.Time) (reason string, left time.Duration) {
 		return "", 0
 	}
 	return b.reason, max(0, b.until.Sub(now))
+}
+
+// String tells the state to people.
+func (b *Breaker) String() string {
+	reason, left := b.State(time.Now())
+	if reason == "" {
+		return "shut"
+	}
+	return fmt.Sprintf("open: %s, next try in %v", reason, left.Round(time.Second))
 }
 
 // Trip opens the breaker for reason.

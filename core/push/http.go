@@ -1,11 +1,14 @@
 package push
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -36,6 +39,38 @@ func ProxyFunc(proxy string, direct []string) (func(*http.Request) (*url.URL, er
 		}
 		return u, nil
 	}, nil
+}
+
+// ProxyName names the proxy on the way to a URL, without user and password;
+// "none" where there is none. proxy is what [ProxyFunc] returned.
+func ProxyName(proxy func(*http.Request) (*url.URL, error), to *url.URL) string {
+	if proxy == nil || to == nil {
+		return "none"
+	}
+	via, err := proxy(&http.Request{URL: to})
+	if err != nil || via == nil {
+		return "none"
+	}
+	return via.Scheme + "://" + via.Host
+}
+
+// Trust is the TLS configuration of connections to a provider: TLS 1.2 and up,
+// and the certificates of caFile, PEM, in place of the system's roots unless it
+// is "".
+func Trust(caFile string) (*tls.Config, error) {
+	t := &tls.Config{MinVersion: tls.VersionTLS12}
+	if caFile == "" {
+		return t, nil
+	}
+	text, err := os.ReadFile(caFile)
+	if err != nil {
+		return nil, fmt.Errorf("ca_file: %w", err)
+	}
+	t.RootCAs = x509.NewCertPool()
+	if !t.RootCAs.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("ca_file: %s holds no certificate in PEM", caFile)
+	}
+	return t, nil
 }
 
 // exceptions are hosts that are reached without a proxy. Static after add.

@@ -1,6 +1,8 @@
 // Package push tells a device that sleeps to come back. It owns which token
-// of a device a call or a message goes to, what the payload says, and how much
-// time a push may take; the providers themselves stand behind [Sender].
+// of a device a call or a message goes to, what the payload says, which notes
+// wait and until when, and how much time a push may take. The providers
+// themselves stand behind [Sender]; what all senders need (breaker, health,
+// proxy, trust, patience) is here too.
 //
 // It does not know SIP, nor who waits for the device: core/wake decides when
 // to push, core/push how.

@@ -7,14 +7,11 @@ package apns
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -73,7 +70,7 @@ type Client struct {
 	astray astray       // has its own lock
 	open   atomic.Int64 // connections
 
-	state, file state // what the last push and the key file say; each has its own lock
+	state, file push.Health // what the last push and the key file say; each has its own lock
 }
 
 var _ push.Sender = (*Client)(nil)
@@ -107,9 +104,9 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Client, erro
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	trust, err := cfg.trust()
+	trust, err := push.Trust(cfg.CAFile)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("push app %q: %w", cfg.BundleID, err)
 	}
 	proxy, err := push.ProxyFunc(cfg.Proxy, cfg.NoProxy)
 	if err != nil {
@@ -163,23 +160,6 @@ func (cfg *Config) check() error {
 		cfg.Endpoint = strings.TrimRight(cfg.Endpoint, "/")
 	}
 	return errors.Join(faults...)
-}
-
-// trust is the TLS configuration of all connections.
-func (cfg *Config) trust() (*tls.Config, error) {
-	t := &tls.Config{MinVersion: tls.VersionTLS12}
-	if cfg.CAFile == "" {
-		return t, nil
-	}
-	text, err := os.ReadFile(cfg.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("push app %q: ca_file: %w", cfg.BundleID, err)
-	}
-	t.RootCAs = x509.NewCertPool()
-	if !t.RootCAs.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("push app %q: ca_file: %s holds no certificate in PEM", cfg.BundleID, cfg.CAFile)
-	}
-	return t, nil
 }
 
 // endpoints makes the hosts that tokens of either kind go to.

@@ -4,12 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/url"
 	"strconv"
-	"sync"
 	"time"
 
 	"sallyport/core/push"
@@ -19,27 +17,6 @@ var (
 	_ push.Explainer   = (*Client)(nil)
 	_ push.Conditioned = (*Client)(nil)
 )
-
-// state keeps the last trouble that was not one token's alone.
-type state struct {
-	mu   sync.Mutex
-	last *push.Trouble // guarded by mu; nil when well; what it points to does not change
-}
-
-func (s *state) get() *push.Trouble {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.last
-}
-
-// set reports whether t is news.
-func (s *state) set(t *push.Trouble) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	news := (s.last == nil) != (t == nil) || t != nil && *s.last != *t
-	s.last = t
-	return news
-}
 
 // remedies are what an operator does about a reason.
 var remedies = map[string]string{
@@ -86,7 +63,7 @@ func (c *Client) note(ctx context.Context, e *endpoint, v verdict, a answer) {
 	case v.outcome == push.Accepted:
 		e.proven.Store(true)
 		e.breaker.Reset()
-		if c.state.set(nil) {
+		if c.state.Set(nil) {
 			c.log.Info("push works again")
 		}
 	case errors.Is(ctx.Err(), context.Canceled), errors.Is(a.err, errClosed):
@@ -97,7 +74,7 @@ func (c *Client) note(ctx context.Context, e *endpoint, v verdict, a answer) {
 		e.breaker.Trip(a.String(), time.Now())
 		fallthrough
 	case v.alarm, v.outcome == push.ProviderDown:
-		if t := trouble(v, a); c.state.set(t) {
+		if t := trouble(v, a); c.state.Set(t) {
 			c.log.Warn("push fails", "status", a.status, "reason", t.Text, "remedy", t.Remedy)
 		}
 	}
@@ -105,25 +82,15 @@ func (c *Client) note(ctx context.Context, e *endpoint, v verdict, a answer) {
 
 // trouble is the first of what is wrong, nil when all is well.
 func (c *Client) trouble() *push.Trouble {
-	if t := c.state.get(); t != nil {
+	if t := c.state.Get(); t != nil {
 		return t
 	}
-	return c.file.get()
+	return c.file.Get()
 }
 
 // Health reports whether pushes can be expected to be accepted, and if not the
 // last error with what to do about it.
-func (c *Client) Health() (ok bool, lastError string) {
-	t := c.trouble()
-	switch {
-	case t == nil:
-		return true, ""
-	case t.Remedy == "":
-		return false, t.Text
-	default:
-		return false, t.Text + ": " + t.Remedy
-	}
-}
+func (c *Client) Health() (ok bool, lastError string) { return c.trouble().Health() }
 
 // Condition implements [push.Conditioned].
 func (c *Client) Condition() push.Condition {
@@ -143,6 +110,7 @@ func (c *Client) Condition() push.Condition {
 // Explain implements [push.Explainer].
 func (c *Client) Explain(t push.Token, channel push.Channel) []push.Fact {
 	e := c.endpoint(t)
+	to, _ := url.Parse(e.host) // as the configuration has it, checked
 	l := e.lane(channel == push.VoIP)
 	c.keyMu.Lock()
 	id := c.key.signer.keyID
@@ -159,17 +127,9 @@ func (c *Client) Explain(t push.Token, channel push.Channel) []push.Fact {
 			push.Fact{Name: "credential_age", Value: time.Since(at).Round(time.Second).String()})
 	}
 	return append(facts,
-		push.Fact{Name: "proxy", Value: c.proxyOf(e)},
+		push.Fact{Name: "proxy", Value: push.ProxyName(c.proxy, to)},
 		push.Fact{Name: "connections", Value: strconv.FormatInt(c.open.Load(), 10)},
-		push.Fact{Name: "breaker", Value: breakerText(&e.breaker)})
-}
-
-func breakerText(b *push.Breaker) string {
-	reason, left := b.State(time.Now())
-	if reason == "" {
-		return "shut"
-	}
-	return fmt.Sprintf("open: %s, next try in %v", reason, left.Round(time.Second))
+		push.Fact{Name: "breaker", Value: e.breaker.String()})
 }
 
 // environment names the one that e is of; another endpoint is of the one that
@@ -179,20 +139,4 @@ func (c *Client) environment(e *endpoint) string {
 		return Sandbox
 	}
 	return cmp.Or(c.cfg.Environment, Production)
-}
-
-// proxyOf is the proxy on the way to e, without its password.
-func (c *Client) proxyOf(e *endpoint) string {
-	if c.proxy == nil {
-		return "none"
-	}
-	to, err := url.Parse(e.host)
-	if err != nil {
-		return "none"
-	}
-	u, err := c.proxy(&http.Request{URL: to})
-	if err != nil || u == nil {
-		return "none"
-	}
-	return u.Scheme + "://" + u.Host
 }

@@ -57,12 +57,12 @@ func (c *Client) reload() bool {
 	defer c.keyMu.Unlock()
 	k, err := c.readKey()
 	if err != nil {
-		if c.file.set(&push.Trouble{Kind: push.TroubleAuth, Text: err.Error(), Remedy: "the old key is used until the file is right"}) {
+		if c.file.Set(&push.Trouble{Kind: push.TroubleAuth, Text: err.Error(), Remedy: "the old key is used until the file is right"}) {
 			c.log.Error("push key unreadable, the old one stays", "err", err)
 		}
 		return false
 	}
-	c.file.set(nil)
+	c.file.Set(nil)
 	if k.signer.keyID == c.key.signer.keyID && bytes.Equal(k.text, c.key.text) {
 		return false
 	}
@@ -72,7 +72,7 @@ func (c *Client) reload() bool {
 		e.calls.rekey(k.signer)
 		e.notes.rekey(k.signer)
 	}
-	c.state.set(nil)
+	c.state.Set(nil)
 	c.log.Info("push key loaded", "key_id", k.signer.keyID, "file", k.file)
 	return true
 }

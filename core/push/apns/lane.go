@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"sallyport/core/push"
 )
 
 // lane is a succession of lines to one host for one purpose: at any time one
@@ -13,7 +15,7 @@ type lane struct {
 	make  func(b bearer) *line
 	apart time.Duration // for which a line counts
 
-	answered stamp // by APNs, on any line of the lane; has its own lock
+	answered push.Stamp // by APNs, on any line of the lane; has its own lock
 
 	mu       sync.Mutex
 	cur      *line     // guarded by mu; nil until a push needs it

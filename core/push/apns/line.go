@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/sideshow/apns2"
+
+	"sallyport/core/push"
 )
 
 const (
@@ -51,8 +53,8 @@ type line struct {
 	client    *apns2.Client
 	transport *http.Transport
 	way       way
-	gate      gate  // has its own lock
-	answered  stamp // has its own lock
+	gate      gate       // has its own lock
+	answered  push.Stamp // has its own lock
 
 	mu      sync.Mutex
 	bearer  bearer   // guarded by mu
@@ -177,7 +179,7 @@ type answer struct {
 func (l *line) push(ctx context.Context, n *apns2.Notification) (a answer) {
 	defer func() {
 		if a.status != 0 {
-			l.answered.note()
+			l.answered.Note()
 		}
 		if l.gate.leave(a.status) {
 			l.close()

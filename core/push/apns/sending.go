@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/sideshow/apns2"
@@ -70,7 +69,7 @@ func (s *sending) patience() time.Duration {
 // need not wait ends before its patience does, and goes without.
 func (s *sending) patiently(ctx context.Context) context.Context {
 	if s.patient == nil {
-		s.patient, s.stop = whileMoving(ctx, s.came, s.patience(), 0, context.DeadlineExceeded, &s.l.answered)
+		s.patient, s.stop = push.WhileMoving(ctx, s.came, s.patience(), 0, context.DeadlineExceeded, &s.l.answered)
 	}
 	return s.patient
 }
@@ -105,7 +104,7 @@ func (s *sending) attempt(ctx context.Context, ln *line) answer {
 	cancel()
 	s.wired += time.Since(start)
 	if a.status != 0 {
-		s.l.answered.note()
+		s.l.answered.Note()
 	}
 	return a
 }
@@ -138,46 +137,7 @@ func (s *sending) onTheWire(ctx context.Context, ln *line) (context.Context, fun
 		return context.WithTimeout(ctx, noteAttempt)
 	}
 	limit := max(min(callAttempt, push.CallTimeout-s.wired), lastAttempt)
-	return whileMoving(ctx, time.Now(), limit, slowAttempt, context.DeadlineExceeded, &ln.answered)
-}
-
-// A stamp is when something was last answered.
-type stamp struct {
-	mu sync.Mutex
-	at time.Time // guarded by mu
-}
-
-func (s *stamp) note() { s.mu.Lock(); s.at = time.Now(); s.mu.Unlock() }
-
-func (s *stamp) get() time.Time { s.mu.Lock(); defer s.mu.Unlock(); return s.at }
-
-// whileMoving returns a context that ends for cause once there was no answer
-// for the time limit, counted from start, and after the time most in any case;
-// 0 is no such bound.
-func whileMoving(ctx context.Context, start time.Time, limit, most time.Duration, cause error, answered *stamp) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	var mu sync.Mutex // the timer may fire before it is known here
-	var t *time.Timer
-	mu.Lock()
-	defer mu.Unlock()
-	t = time.AfterFunc(limit-time.Since(start), func() {
-		mu.Lock()
-		defer mu.Unlock()
-		since := answered.get()
-		if since.Before(start) {
-			since = start
-		}
-		left := limit - time.Since(since)
-		if most > 0 {
-			left = min(left, most-time.Since(start))
-		}
-		if left > 0 {
-			t.Reset(left)
-			return
-		}
-		cancel(cause)
-	})
-	return ctx, func() { t.Stop(); cancel(nil) }
+	return push.WhileMoving(ctx, time.Now(), limit, slowAttempt, context.DeadlineExceeded, &ln.answered)
 }
 
 // late reports that a push never had its turn.

@@ -158,7 +158,7 @@ func (c *Client) reload() {
 	c.fileMu.Lock()
 	defer c.fileMu.Unlock()
 	if text, err := readText(c.cfg.ServiceAccount); err == nil && bytes.Equal(text, c.text) {
-		c.file.set(nil)
+		c.file.Set(nil)
 		return
 	}
 	a, text, err := readAccount(c.cfg.ServiceAccount)
@@ -166,16 +166,16 @@ func (c *Client) reload() {
 		err = fmt.Errorf("%s is of project %s now, not %s: restart to change the project", c.cfg.ServiceAccount, a.project, c.project)
 	}
 	if err != nil {
-		if c.file.set(&push.Trouble{Kind: push.TroubleConfig, Text: "service_account: " + err.Error(), Remedy: "the account read before stays in use"}) {
+		if c.file.Set(&push.Trouble{Kind: push.TroubleConfig, Text: "service_account: " + err.Error(), Remedy: "the account read before stays in use"}) {
 			c.log.Error("service account unreadable, the old one stays", "err", err)
 		}
 		return
 	}
-	c.file.set(nil)
+	c.file.Set(nil)
 	c.text = text
 	c.keeper.use(a)
 	c.breaker.Reset()
-	c.sending.set(nil)
+	c.sending.Set(nil)
 	c.log.Info("service account loaded", "account", a.jwt.Email)
 }
 

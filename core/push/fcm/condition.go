@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"sync"
 	"time"
 
 	"sallyport/core/push"
@@ -18,27 +17,6 @@ var (
 	_ push.Explainer   = (*Client)(nil)
 	_ push.Conditioned = (*Client)(nil)
 )
-
-// alarm keeps a trouble that is not one token's alone, for as long as it lasts.
-type alarm struct {
-	mu   sync.Mutex
-	last *push.Trouble // guarded by mu; nil when well; what it points to does not change
-}
-
-func (a *alarm) get() *push.Trouble {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.last
-}
-
-// set reports whether t is news.
-func (a *alarm) set(t *push.Trouble) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	news := (a.last == nil) != (t == nil) || t != nil && *a.last != *t
-	a.last = t
-	return news
-}
 
 // remedies are what an operator does about an answer, by its code, its detail,
 // its kind or its status.
@@ -94,7 +72,7 @@ func (c *Client) conclude(ctx context.Context, v verdict, a answer, access strin
 	switch {
 	case v.outcome == push.Accepted:
 		c.breaker.Reset()
-		if c.sending.set(nil) {
+		if c.sending.Set(nil) {
 			c.log.Info("push works again")
 		}
 		return
@@ -113,7 +91,7 @@ func (c *Client) conclude(ctx context.Context, v verdict, a answer, access strin
 	if !v.alarm {
 		return
 	}
-	if t := trouble(v, a); c.sending.set(t) {
+	if t := trouble(v, a); c.sending.Set(t) {
 		c.log.Warn("push fails", "status", a.status, "reason", t.Text, "remedy", t.Remedy)
 	}
 }
@@ -130,12 +108,12 @@ func (c *Client) fetched(f fetched) {
 		return
 	case f.err == nil:
 		c.metrics.fetches.WithLabelValues("fetched").Inc()
-		if c.oauth.set(nil) {
+		if c.oauth.Set(nil) {
 			c.log.Info("access tokens work again")
 		}
 	default:
 		c.metrics.fetches.WithLabelValues("failed").Inc()
-		if t := tokenTrouble(f.err); c.oauth.set(t) {
+		if t := tokenTrouble(f.err); c.oauth.Set(t) {
 			c.log.Warn("access token not fetched", "reason", t.Text, "remedy", t.Remedy)
 		}
 	}
@@ -153,7 +131,7 @@ func (c *Client) fetched(f fetched) {
 			Remedy: "let it keep time (NTP)",
 		}
 	}
-	if c.clock.set(t) && t != nil {
+	if c.clock.Set(t) && t != nil {
 		c.log.Warn("clock differs from Google's", "reason", t.Text, "remedy", t.Remedy)
 	}
 }
@@ -177,8 +155,8 @@ func tokenTrouble(err error) *push.Trouble {
 // trouble is the first of what is wrong, nil when all is well. A clock that is
 // wrong explains what follows from it.
 func (c *Client) trouble() *push.Trouble {
-	for _, a := range []*alarm{&c.clock, &c.file, &c.oauth, &c.sending} {
-		if t := a.get(); t != nil {
+	for _, a := range []*push.Health{&c.clock, &c.file, &c.oauth, &c.sending} {
+		if t := a.Get(); t != nil {
 			return t
 		}
 	}
@@ -187,17 +165,7 @@ func (c *Client) trouble() *push.Trouble {
 
 // Health reports whether pushes can be expected to be accepted, and if not the
 // last error with what to do about it.
-func (c *Client) Health() (ok bool, lastError string) {
-	t := c.trouble()
-	switch {
-	case t == nil:
-		return true, ""
-	case t.Remedy == "":
-		return false, t.Text
-	default:
-		return false, t.Text + ": " + t.Remedy
-	}
-}
+func (c *Client) Health() (ok bool, lastError string) { return c.trouble().Health() }
 
 // Condition implements [push.Conditioned].
 func (c *Client) Condition() push.Condition {
@@ -209,6 +177,7 @@ func (c *Client) Condition() push.Condition {
 // Explain implements [push.Explainer].
 func (c *Client) Explain(push.Token, push.Channel) []push.Fact {
 	issued, email := c.keeper.state()
+	to, _ := url.Parse(c.cfg.Endpoint) // checked
 	facts := []push.Fact{
 		{Name: "host", Value: c.cfg.Endpoint},
 		{Name: "project", Value: c.project},
@@ -219,25 +188,8 @@ func (c *Client) Explain(push.Token, push.Channel) []push.Fact {
 			push.Fact{Name: "credential_issued", Value: issued.UTC().Format(time.RFC3339)},
 			push.Fact{Name: "credential_age", Value: time.Since(issued).Round(time.Second).String()})
 	}
-	breaker := "shut"
-	if reason, left := c.breaker.State(time.Now()); reason != "" {
-		breaker = fmt.Sprintf("open: %s, next try in %v", reason, left.Round(time.Second))
-	}
 	return append(facts,
-		push.Fact{Name: "proxy", Value: c.proxyName()},
+		push.Fact{Name: "proxy", Value: push.ProxyName(c.proxy, to)},
 		push.Fact{Name: "connections", Value: strconv.FormatInt(c.open.Load(), 10)},
-		push.Fact{Name: "breaker", Value: breaker})
-}
-
-// proxyName is the proxy on the way to FCM, without its password.
-func (c *Client) proxyName() string {
-	to, err := url.Parse(c.cfg.Endpoint)
-	if c.proxy == nil || err != nil {
-		return "none"
-	}
-	u, err := c.proxy(&http.Request{URL: to})
-	if err != nil || u == nil {
-		return "none"
-	}
-	return u.Scheme + "://" + u.Host
+		push.Fact{Name: "breaker", Value: c.breaker.String()})
 }

@@ -8,15 +8,12 @@ package fcm
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -63,7 +60,7 @@ type Client struct {
 	breaker push.Breaker // has its own lock
 	probes  pacer        // has its own lock
 
-	file, oauth, sending, clock alarm        // what the status page shows; each has its own lock
+	file, oauth, sending, clock push.Health  // what the status page shows; each has its own lock
 	open                        atomic.Int64 // connections
 
 	fileMu sync.Mutex
@@ -87,9 +84,9 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Client, erro
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	trust, err := cfg.trust()
+	trust, err := push.Trust(cfg.CAFile)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("push app %q: %w", cfg.Package, err)
 	}
 	proxy, err := push.ProxyFunc(cfg.Proxy, cfg.NoProxy)
 	if err != nil {
@@ -162,21 +159,4 @@ func (cfg *Config) check() error {
 	fault(bad, "endpoint: must be https://HOST:PORT (got %q)", cfg.Endpoint)
 	cfg.Endpoint = strings.TrimRight(cfg.Endpoint, "/")
 	return errors.Join(faults...)
-}
-
-// trust is the TLS configuration of all connections.
-func (cfg *Config) trust() (*tls.Config, error) {
-	t := &tls.Config{MinVersion: tls.VersionTLS12}
-	if cfg.CAFile == "" {
-		return t, nil
-	}
-	text, err := os.ReadFile(cfg.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("push app %q: ca_file: %w", cfg.Package, err)
-	}
-	t.RootCAs = x509.NewCertPool()
-	if !t.RootCAs.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("push app %q: ca_file: %s holds no certificate in PEM", cfg.Package, cfg.CAFile)
-	}
-	return t, nil
 }

@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"sync"
 	"time"
+
+	"sallyport/core/push"
 )
 
 const (
@@ -81,7 +83,7 @@ type line struct {
 	transport *http.Transport
 	opened    func() (closed func()) // counts connections
 	gate      gate                   // has its own lock
-	answered  stamp                  // has its own lock
+	answered  push.Stamp             // has its own lock
 
 	mu      sync.Mutex
 	dialled bool  // guarded by mu
@@ -182,7 +184,7 @@ func (l *line) exchange(r *http.Request) (status int, h http.Header, body []byte
 	if err != nil {
 		return 0, nil, nil, err
 	}
-	l.answered.note()
+	l.answered.Note()
 	return resp.StatusCode, resp.Header, body, nil
 }
 
@@ -225,7 +227,7 @@ func (l *line) close() {
 type lane struct {
 	make func() *line // static
 
-	answered stamp // by FCM, on any line of the lane; has its own lock
+	answered push.Stamp // by FCM, on any line of the lane; has its own lock
 
 	mu     sync.Mutex
 	cur    *line // guarded by mu; nil until a push needs it

@@ -92,7 +92,7 @@ const maxFree = 12
 
 // deliver makes one attempt and, where nothing was answered, a second.
 func (d *delivery) deliver(ctx context.Context) answer {
-	ctx, stop := whileMoving(ctx, d.came, d.patience(), 0, context.DeadlineExceeded, &d.l.answered)
+	ctx, stop := push.WhileMoving(ctx, d.came, d.patience(), 0, context.DeadlineExceeded, &d.l.answered)
 	defer stop()
 	resent := false
 	for free := 0; ; {
@@ -152,18 +152,18 @@ func (d *delivery) attempt(ctx context.Context, ln *line) answer {
 		most = max(push.CallTimeout-d.wired, lastAttempt)
 		limit = min(callAttempt, most)
 	}
-	try, cancel := whileMoving(ctx, start, limit, most, context.DeadlineExceeded, &ln.answered)
+	try, cancel := push.WhileMoving(ctx, start, limit, most, context.DeadlineExceeded, &ln.answered)
 	a := send(try, d.c.sdk, ln, d.access, d.message, d.dry)
 	if a.err != nil && try.Err() != nil {
 		a.err = context.Cause(try) // which the transport may call cancelled
-		if errors.Is(a.err, context.DeadlineExceeded) && ln.answered.get().After(start) {
+		if errors.Is(a.err, context.DeadlineExceeded) && ln.answered.Get().After(start) {
 			a.err = errSlow
 		}
 	}
 	cancel()
 	d.wired += time.Since(start)
 	if a.status != 0 {
-		d.l.answered.note()
+		d.l.answered.Note()
 	}
 	return a
 }

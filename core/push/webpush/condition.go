@@ -1,7 +1,6 @@
 package webpush
 
 import (
-	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -32,11 +31,11 @@ func (c *Client) Condition() push.Condition {
 			}
 		}
 	}
-	if ok, last := c.proxyHealth.Get(); !ok {
-		out.Trouble = &push.Trouble{Kind: push.TroubleProxy, Text: last, Remedy: "look at push.proxy: address, user, password, and what the proxy lets through"}
+	if t := c.proxyHealth.Get(); t != nil {
+		out.Trouble = t
 	}
-	if ok, last := c.keyHealth.Get(); !ok {
-		out.Trouble = &push.Trouble{Kind: push.TroubleConfig, Text: last, Remedy: "put the key back that browsers subscribed with: the core still uses it until it restarts"}
+	if t := c.keyHealth.Get(); t != nil {
+		out.Trouble = t
 	}
 	return out
 }
@@ -55,7 +54,7 @@ func (c *Client) Explain(t push.Token, _ push.Channel) []push.Fact {
 		{Name: "origin", Value: at.origin},
 		{Name: "vapid", Value: c.VAPID()},
 		{Name: "content", Value: content},
-		{Name: "proxy", Value: c.proxyOf(at)},
+		{Name: "proxy", Value: push.ProxyName(c.proxy, at.url())},
 	}
 	o := c.origins.known(at.origin)
 	if o == nil {
@@ -79,14 +78,9 @@ func (c *Client) Explain(t push.Token, _ push.Channel) []push.Fact {
 		push.Fact{Name: "breaker", Value: breaker})
 }
 
-// proxyOf names the egress proxy on the way to a push service, without its
-// user.
-func (c *Client) proxyOf(t target) string {
-	via := c.via(t)
-	if via == nil {
-		return "none"
-	}
-	return fmt.Sprintf("%s://%s", via.Scheme, via.Host)
+// url is where a push service is reached.
+func (t target) url() *url.URL {
+	return &url.URL{Scheme: "https", Host: net.JoinHostPort(t.host, t.port)}
 }
 
 // via is the egress proxy on the way to a push service, nil for none.
@@ -94,7 +88,7 @@ func (c *Client) via(t target) *url.URL {
 	if c.proxy == nil {
 		return nil
 	}
-	via, _ := c.proxy(&http.Request{URL: &url.URL{Scheme: "https", Host: net.JoinHostPort(t.host, t.port)}})
+	via, _ := c.proxy(&http.Request{URL: t.url()})
 	return via
 }
 

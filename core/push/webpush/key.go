@@ -14,6 +14,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"sallyport/core/push"
 )
 
 // keyEvery is how often the key file is looked at.
@@ -152,7 +154,7 @@ func (c *Client) Run(ctx context.Context) error {
 func (c *Client) reload() {
 	text, err := readFile(c.cfg.KeyFile)
 	if err == nil && bytes.Equal(text, c.text) {
-		c.keyHealth.Set("")
+		c.keyHealth.Set(nil)
 		return
 	}
 	var key *vapidKey
@@ -160,16 +162,24 @@ func (c *Client) reload() {
 		key, err = parseKey(text)
 	}
 	if err != nil {
-		if c.keyHealth.Set(fmt.Sprintf("vapid_key: %s: %v", c.cfg.KeyFile, err)) {
+		if c.keyHealth.Set(lostKey(fmt.Sprintf("vapid_key: %s: %v", c.cfg.KeyFile, err))) {
 			c.log.Error("push key unreadable, the old one stays", "err", err)
 		}
 		return
 	}
-	c.keyHealth.Set("")
+	c.keyHealth.Set(nil)
 	c.text = text
 	c.keyMu.Lock()
 	c.key = key
 	c.keyMu.Unlock()
 	c.origins.rekeyed()
 	c.log.Warn("push key loaded: browsers that subscribed with another one must subscribe again", "vapid", key.public)
+}
+
+// lostKey is the trouble of a key file that cannot be read any more.
+func lostKey(text string) *push.Trouble {
+	return &push.Trouble{
+		Kind: push.TroubleConfig, Text: text,
+		Remedy: "put the key back that browsers subscribed with: the core still uses it until it restarts",
+	}
 }

@@ -91,7 +91,7 @@ func (c *Client) newPath(dial func(ctx context.Context, network, addr string) (n
 func (c *Client) proxyAnswered(_ context.Context, _ *url.URL, req *http.Request, resp *http.Response) error {
 	switch resp.StatusCode {
 	case http.StatusOK:
-		c.proxyHealth.Set("")
+		c.proxyHealth.Set(nil)
 		return nil
 	case http.StatusProxyAuthRequired:
 		return &proxyError{"push.proxy: the proxy wants a user and a password: http://USER:PASSWORD@HOST:PORT"}

@@ -204,7 +204,10 @@ func (c *Client) unanswered(ctx context.Context, o *origin, err error) push.Resu
 		r.Reason = "given up before " + o.host + " answered"
 	case errors.As(err, &wrong):
 		r.Reason = wrong.why
-		if c.proxyHealth.Set(wrong.why) {
+		if c.proxyHealth.Set(&push.Trouble{
+			Kind: push.TroubleProxy, Text: wrong.why,
+			Remedy: "look at push.proxy: address, user, password, and what the proxy lets through",
+		}) {
 			c.log.Error("push proxy fails", "reason", wrong.why)
 		}
 	default:

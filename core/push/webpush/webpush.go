@@ -14,7 +14,6 @@ package webpush
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,7 +21,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 
@@ -86,9 +84,9 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Client, erro
 	if err != nil {
 		return nil, err
 	}
-	trust, err := cfg.trust()
+	trust, err := push.Trust(cfg.CAFile)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("push app %q: %w", cfg.App, err)
 	}
 	proxy, err := push.ProxyFunc(cfg.Proxy, cfg.NoProxy)
 	if err != nil {
@@ -145,31 +143,9 @@ func CheckSubject(s string) error {
 	return fmt.Errorf("must be a mailto: or https: URL that push services may turn to (got %q)", s)
 }
 
-// trust is the TLS configuration of all connections.
-func (cfg *Config) trust() (*tls.Config, error) {
-	t := &tls.Config{MinVersion: tls.VersionTLS12}
-	if cfg.CAFile == "" {
-		return t, nil
-	}
-	text, err := os.ReadFile(cfg.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("push app %q: ca_file: %w", cfg.App, err)
-	}
-	t.RootCAs = x509.NewCertPool()
-	if !t.RootCAs.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("push app %q: ca_file: %s holds no certificate in PEM", cfg.App, cfg.CAFile)
-	}
-	return t, nil
-}
-
 // Health reports whether pushes can be expected to be accepted, and if not the
 // last error with what to do about it.
-func (c *Client) Health() (ok bool, lastError string) {
-	if t := c.Condition().Trouble; t != nil {
-		return false, t.Text + ": " + t.Remedy
-	}
-	return true, ""
-}
+func (c *Client) Health() (ok bool, lastError string) { return c.Condition().Trouble.Health() }
 
 // Close closes all connections. Send sends no more. It may be called without
 // Run, and more than once.
