@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -124,14 +125,19 @@ func (o *Outbox) Follow(ctx context.Context, row func([]byte, func()), caughtUp 
 	if err != nil {
 		return err
 	}
-	defer o.release(ctx, turn)
+	var removed atomic.Uint64
+	defer func() { o.release(ctx, turn, &removed) }()
 	before := turn.CachedInfo().NumPending // rows that are there already
 	if before == 0 {
 		caughtUp()
 	}
 	lost := make(chan error, 1)
 	rows, err := turn.Consume(func(m jetstream.Msg) {
-		row(m.Data(), func() { _ = m.Ack() }) // a row whose acknowledgement is lost is sent again, under the same id
+		row(m.Data(), func() { // a row whose acknowledgement is lost is sent again, under the same id
+			if m.Ack() == nil {
+				removed.Add(1)
+			}
+		})
 		if before == 0 {
 			return
 		}
@@ -227,10 +233,24 @@ func (o *Outbox) create(ctx context.Context) (jetstream.Consumer, error) {
 	})
 }
 
-// release gives the turn to the next at once.
-func (o *Outbox) release(ctx context.Context, turn jetstream.Consumer) {
+// release gives the turn to the next, as soon as the server has seen what was
+// removed: with the turn it would forget acknowledgements that are on their way,
+// and the next turn would send those rows again.
+func (o *Outbox) release(ctx context.Context, turn jetstream.Consumer, removed *atomic.Uint64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.store.cfg.Timeout)
 	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		i, err := turn.Info(ctx)
+		if err != nil || i.Delivered.Consumer-uint64(i.NumAckPending) >= removed.Load() {
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
 	_ = o.stream.DeleteConsumer(ctx, turn.CachedInfo().Name) // or it ends by itself
 }
 

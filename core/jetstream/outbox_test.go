@@ -199,6 +199,28 @@ func TestOneCoreAtATimeHasTheTurn(t *testing.T) {
 	second.stop()
 }
 
+func TestWhatWasRemovedRightBeforeTheTurnEndsIsNotSentAgain(t *testing.T) {
+	s := open(t, jetstream.Config{Dir: t.TempDir()})
+	defer closed(t, s)
+	for round := range 5 {
+		for i := range 400 {
+			add(t, s.Outbox(), "bob", fmt.Sprint(round, " ", i))
+		}
+		f := follow(t, s.Outbox())
+		f.wait(t, "all rows", func() bool { return len(f.rows) == 400 })
+		for _, remove := range f.remove {
+			remove()
+		}
+		f.stop()
+		next := follow(t, s.Outbox())
+		next.got(t)
+		next.stop()
+		if t.Failed() {
+			return
+		}
+	}
+}
+
 func TestTheTurnOfACoreThatVanishedIsTakenOver(t *testing.T) {
 	cfg := cluster(t)
 	one, two := open(t, cfg), open(t, cfg)
