@@ -27,6 +27,7 @@ var mayImport = map[string][]string{
 	"edge":           {"edge/*", "tunnel", "tunnel/unit", "certs"},
 
 	"core/sipmsg":         {},
+	"core/stanza":         {},
 	"core/location":       {"core/vault"},
 	"core/vault":          {},
 	"core/liveness":       {},

@@ -1,0 +1,322 @@
+package stanza
+
+import "bytes"
+
+// Cutter is the state of one stream. It belongs to one goroutine. However the
+// stream was split, it looks at each byte a fixed number of times, and between
+// elements it holds no buffer.
+type Cutter struct {
+	limits Limits
+	err    error // after which there is nothing more
+
+	buf  []byte // what was fed and not yet returned
+	lent bool   // buf is the caller's
+	from int    // start of the element that is being read; all offsets count from here
+
+	open   bool    // the stream's header was read
+	header span    // name of the stream element, in name
+	name   []byte  // of the stream element, with its prefix
+	base   []ns    // what the header declared
+	scope  []decl  // what open elements declared, outermost first
+	stack  []span  // names of open elements
+	pos    int     // next byte to look at
+	in     place   // where pos is
+	scan   int     // in a tag: next byte to look at for its end
+	quote  byte    // in a tag: the quote that is open, 0 none
+	space  int     // blanks between elements, which end with this element
+	attrs  []tagAt // of the tag being read
+	seen   element // what is known of the element being read
+
+	out   Element
+	inner *Cutter // for Element.Inside
+}
+
+// span is a piece of the element that is being read.
+type span struct{ lo, hi int }
+
+// ns is a declared namespace with bytes of its own.
+type ns struct{ prefix, uri []byte }
+
+// decl is a namespace declared by an open element.
+type decl struct {
+	prefix, uri span
+	depth       int
+}
+
+// tagAt is an attribute of a tag.
+type tagAt struct{ prefix, local, value span }
+
+// element is the element being read, by offsets.
+type element struct {
+	local    span
+	space    uri
+	attrs    []tagAt
+	children []child
+	kind     Kind // once it is closed
+	closed   bool
+}
+
+type child struct {
+	local, raw span
+	space      uri
+}
+
+// uri is a namespace: a piece of the element, or, when the element did not
+// declare it, known.
+type uri struct {
+	at    span
+	known []byte
+}
+
+type place uint8
+
+const (
+	inText place = iota
+	inTag
+	inCDATA
+)
+
+// New makes a Cutter for a stream whose header is still to come.
+func New(l Limits) *Cutter { return &Cutter{limits: l.withDefaults()} }
+
+// Restart expects another header next, as after authentication (RFC 6120
+// §6.3.2).
+func (c *Cutter) Restart() {
+	c.consume()
+	c.open, c.base = false, nil
+}
+
+// Feed gives the bytes that were read. The Cutter uses p itself until Next
+// returned NeedMore.
+func (c *Cutter) Feed(p []byte) {
+	if c.from == len(c.buf) {
+		c.buf, c.from, c.lent = p, 0, true
+		return
+	}
+	c.own()
+	c.buf = append(c.buf, p...)
+}
+
+// own takes what is left of a lent buffer into one of the Cutter's.
+func (c *Cutter) own() {
+	if c.lent {
+		c.buf, c.lent = append([]byte(nil), c.buf[c.from:]...), false
+		c.from = 0
+	}
+}
+
+// Parse reads a text that is one element and nothing else, as in a message of
+// a WebSocket (RFC 7395 §3.3).
+func Parse(text []byte, l Limits) (*Element, error) {
+	c := &Cutter{limits: l.withDefaults(), open: true}
+	c.Feed(text)
+	return c.only()
+}
+
+// only returns the one element that was fed.
+func (c *Cutter) only() (*Element, error) {
+	kind, e, err := c.Next()
+	switch {
+	case err != nil:
+		return nil, err
+	case kind != Whole, c.from+len(e.Raw) != len(c.buf), c.space != 0:
+		return nil, ErrSyntax
+	default:
+		return e, nil
+	}
+}
+
+// Next returns what comes next in the stream. Blanks between elements
+// (keep-alives, RFC 6120 §4.6.1) are passed over.
+func (c *Cutter) Next() (Kind, *Element, error) {
+	if c.err != nil {
+		return NeedMore, nil, c.err
+	}
+	kind, err := c.next()
+	switch {
+	case err != nil:
+		c.err = err
+		c.buf, c.from = nil, 0
+		return NeedMore, nil, err
+	case kind == NeedMore:
+		c.keep()
+		return NeedMore, nil, nil
+	default:
+		return kind, &c.out, nil
+	}
+}
+
+// keep holds on to what is unfinished, and to nothing else.
+func (c *Cutter) keep() {
+	switch {
+	case c.from == len(c.buf):
+		c.buf, c.from, c.lent = nil, 0, false
+	case c.lent:
+		c.own()
+	case c.from > 0:
+		c.buf = append(c.buf[:0], c.buf[c.from:]...)
+		c.from = 0
+	}
+}
+
+// reset forgets the element that was returned.
+func (c *Cutter) reset() {
+	c.scope, c.stack, c.attrs = c.scope[:0], c.stack[:0], c.attrs[:0]
+	c.pos, c.in, c.quote, c.space = 0, inText, 0, 0
+	c.seen = element{attrs: c.seen.attrs[:0], children: c.seen.children[:0]}
+}
+
+// consume passes over the element that was returned last.
+func (c *Cutter) consume() {
+	if c.seen.closed {
+		c.from += c.pos
+		c.reset()
+	}
+}
+
+func (c *Cutter) next() (Kind, error) {
+	c.consume()
+	for {
+		rest := c.buf[c.from:]
+		if len(c.stack) == 0 && c.in == inText {
+			n := blanks(rest)
+			c.space += n
+			c.from += n
+			rest = rest[n:]
+		}
+		if c.pos > c.limits.MaxElement {
+			return NeedMore, ErrTooLong
+		}
+		done, err := steps[c.in](c, rest)
+		switch {
+		case err != nil:
+			return NeedMore, err
+		case c.seen.closed:
+			if c.pos > c.limits.MaxElement {
+				return NeedMore, ErrTooLong
+			}
+			return c.finish(rest), nil
+		case !done:
+			if len(rest) > c.limits.MaxElement {
+				return NeedMore, ErrTooLong
+			}
+			return NeedMore, nil
+		}
+	}
+}
+
+// steps read on, each in its place, and report whether they came to the end of
+// that.
+var steps = [...]func(c *Cutter, b []byte) (bool, error){
+	inText:  (*Cutter).text,
+	inTag:   (*Cutter).tag,
+	inCDATA: (*Cutter).cdata,
+}
+
+func blanks(b []byte) int {
+	for i, x := range b {
+		if !isBlank(x) {
+			return i
+		}
+	}
+	return len(b)
+}
+
+func isBlank(b byte) bool { return b == ' ' || b == '\n' || b == '\r' || b == '\t' }
+
+// text reads up to the next '<'.
+func (c *Cutter) text(b []byte) (bool, error) {
+	if c.pos >= len(b) {
+		return false, nil
+	}
+	n := bytes.IndexByte(b[c.pos:], '<')
+	if len(c.stack) == 0 && n != 0 {
+		return false, ErrSyntax // text between elements
+	}
+	if n < 0 {
+		// What ends in the middle of a reference or a rune is looked at again,
+		// from there.
+		whole := c.pos + settled(b[c.pos:])
+		if err := checkText(b[c.pos:whole]); err != nil {
+			return false, err
+		}
+		c.pos = whole
+		return false, nil
+	}
+	if err := checkText(b[c.pos : c.pos+n]); err != nil {
+		return false, err
+	}
+	c.pos += n
+	rest := b[c.pos:]
+	switch {
+	case len(rest) < 2:
+		return false, nil
+	case rest[1] == '!':
+		return c.bang(rest)
+	case rest[1] == '?':
+		return c.declaration(rest)
+	}
+	c.in, c.quote, c.scan = inTag, 0, c.pos+1
+	return true, nil
+}
+
+var cdataStart, cdataEnd = []byte("<![CDATA["), []byte("]]>")
+
+// bang reads what begins with "<!", which may be CDATA within an element.
+func (c *Cutter) bang(b []byte) (bool, error) {
+	n := min(len(b), len(cdataStart))
+	if len(c.stack) == 0 || !bytes.Equal(b[:n], cdataStart[:n]) {
+		return false, ErrRestricted
+	}
+	if n < len(cdataStart) {
+		return false, nil
+	}
+	c.in = inCDATA
+	c.pos += n
+	return true, nil
+}
+
+// cdata reads up to the end of a CDATA section.
+func (c *Cutter) cdata(b []byte) (bool, error) {
+	n := bytes.Index(b[c.pos:], cdataEnd)
+	if n < 0 {
+		whole := max(c.pos, c.pos+settled(b[c.pos:])-len(cdataEnd)+1)
+		for whole > c.pos && whole < len(b) && b[whole]&0xC0 == 0x80 {
+			whole-- // not in the middle of a rune
+		}
+		if err := checkChars(b[c.pos:whole]); err != nil {
+			return false, err
+		}
+		c.pos = whole
+		return false, nil
+	}
+	if err := checkChars(b[c.pos : c.pos+n]); err != nil {
+		return false, err
+	}
+	c.pos += n + len(cdataEnd)
+	c.in = inText
+	return true, nil
+}
+
+// declaration passes over the XML declaration, which may come before the
+// header and nowhere else.
+func (c *Cutter) declaration(b []byte) (bool, error) {
+	const start = "<?xml"
+	n := min(len(b), len(start))
+	if c.open || c.space > 0 || string(b[:n]) != start[:n] {
+		return false, ErrRestricted
+	}
+	end := bytes.Index(b, []byte("?>"))
+	if end < 0 {
+		if len(b) > 256 {
+			return false, ErrSyntax
+		}
+		return false, nil
+	}
+	if !isBlank(b[n]) || end > 256 {
+		return false, ErrRestricted
+	}
+	c.from += end + 2
+	c.space = 1 // there is no second one
+	return true, nil
+}
