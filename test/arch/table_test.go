@@ -50,9 +50,10 @@ var mayImport = map[string][]string{
 	"core/xmppproxy": {
 		"core/location", "core/liveness", "core/wake", "core/downstream", "core/upstream", "core/im",
 	},
-	"core/jetstream": {"core/location", "core/im", "core/push", "core/trace", "core/registrar"},
-	"core/admin":     {"core/*", "tunnel"},
-	"core":           {"core/*", "tunnel", "tunnel/unit", "certs"},
+	"core/xmppproxy/session": {"core/stanza"},
+	"core/jetstream":         {"core/location", "core/im", "core/push", "core/trace", "core/registrar"},
+	"core/admin":             {"core/*", "tunnel"},
+	"core":                   {"core/*", "tunnel", "tunnel/unit", "certs"},
 
 	"cmd/internal/boot":  {},
 	"cmd/sallyport-edge": {"cmd/internal/boot", "edge"},
