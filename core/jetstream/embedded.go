@@ -25,8 +25,10 @@ type embedded struct {
 // seconds.
 const startTimeout = time.Minute
 
-func startEmbedded(cfg Config, log *slog.Logger) (*embedded, error) {
-	lock, err := claim(cfg.Dir)
+// startEmbedded starts a server on a directory; sync has it sync each write to
+// the disk before it acknowledges it.
+func startEmbedded(cfg Config, dir string, sync bool, log *slog.Logger) (*embedded, error) {
+	lock, err := claim(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -36,13 +38,14 @@ func startEmbedded(cfg Config, log *slog.Logger) (*embedded, error) {
 		ServerName:             cfg.Name,
 		DontListen:             true,
 		JetStream:              true,
-		StoreDir:               cfg.Dir,
+		StoreDir:               dir,
+		SyncAlways:             sync,
 		NoSigs:                 true,
 		NoLog:                  true,
 		DisableJetStreamBanner: true,
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("store.dir %s: %w", cfg.Dir, err), lock.Close())
+		return nil, errors.Join(fmt.Errorf("store.dir %s: %w", dir, err), lock.Close())
 	}
 	e.server.SetLoggerV2(fatal, false, false, false)
 	e.server.Start() // returns when JetStream has its files, or gave up
@@ -54,7 +57,7 @@ func startEmbedded(cfg Config, log *slog.Logger) (*embedded, error) {
 		why = fmt.Sprintf("not ready after %v", startTimeout)
 	}
 	return nil, errors.Join(
-		fmt.Errorf("store.dir %s: %s: check that the disk has room and that every file in the directory belongs to this user", cfg.Dir, why),
+		fmt.Errorf("store.dir %s: %s: check that the disk has room and that every file in the directory belongs to this user", dir, why),
 		e.stop())
 }
 

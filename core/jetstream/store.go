@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -38,6 +39,7 @@ type Store struct {
 	cfg      Config
 	log      *slog.Logger
 	embedded *embedded // nil with a cluster
+	synced   *embedded // a server of its own for what must be on disk; nil with a cluster
 	conn     *nats.Conn
 	js       jetstream.JetStream
 	devices  *Bucket
@@ -45,6 +47,7 @@ type Store struct {
 	dnd      *Bucket
 	keys     jetstream.KeyValue
 	outbox   *Outbox
+	messages *Messages
 }
 
 // Open starts the embedded server, or connects to the cluster, and makes the
@@ -75,12 +78,8 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	var err error
-	s.js, err = jetstream.New(s.conn,
-		jetstream.WithDefaultTimeout(s.cfg.Timeout),
-		jetstream.WithPublishAsyncMaxPending(maxPending),
-		jetstream.WithPublishAsyncTimeout(s.cfg.Timeout))
-	if err != nil {
-		return fmt.Errorf("store: %w", err)
+	if s.js, err = s.context(s.conn); err != nil {
+		return err
 	}
 	if s.devices, err = s.bucket(ctx, "sallyport_devices", 0, true); err != nil {
 		return err
@@ -96,8 +95,22 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	s.keys = keys.kv
-	s.outbox, err = s.newOutbox(ctx)
+	if s.outbox, err = s.newOutbox(ctx); err != nil {
+		return err
+	}
+	s.messages, err = s.newMessages(ctx)
 	return err
+}
+
+func (s *Store) context(conn *nats.Conn) (jetstream.JetStream, error) {
+	js, err := jetstream.New(conn,
+		jetstream.WithDefaultTimeout(s.cfg.Timeout),
+		jetstream.WithPublishAsyncMaxPending(maxPending),
+		jetstream.WithPublishAsyncTimeout(s.cfg.Timeout))
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	return js, nil
 }
 
 func (s *Store) connect() error {
@@ -119,7 +132,10 @@ func (s *Store) connect() error {
 	urls := strings.Join(s.cfg.NATS, ",")
 	if len(s.cfg.NATS) == 0 {
 		var err error
-		if s.embedded, err = startEmbedded(s.cfg, s.log); err != nil {
+		if s.embedded, err = startEmbedded(s.cfg, s.cfg.Dir, false, s.log); err != nil {
+			return err
+		}
+		if s.synced, err = startEmbedded(s.cfg, filepath.Join(s.cfg.Dir, "messages"), true, s.log); err != nil {
 			return err
 		}
 		urls = ""
@@ -168,6 +184,9 @@ func (s *Store) DND() *Bucket { return s.dnd }
 // Outbox is the queue of pushes that wait.
 func (s *Store) Outbox() *Outbox { return s.outbox }
 
+// Messages is the store of messages that wait for their readers.
+func (s *Store) Messages() *Messages { return s.messages }
+
 // Ready reports whether the store can be written to, as far as the connection
 // tells.
 func (s *Store) Ready() bool { return s.conn.IsConnected() }
@@ -192,8 +211,14 @@ func (s *Store) Close() error {
 		cancel()
 		s.js.CleanupPublisher()
 	}
+	if s.messages != nil {
+		err = errors.Join(err, s.messages.close())
+	}
 	if s.conn != nil {
 		s.conn.Close()
+	}
+	if s.synced != nil {
+		err = errors.Join(err, s.synced.stop())
 	}
 	if s.embedded != nil {
 		err = errors.Join(err, s.embedded.stop())

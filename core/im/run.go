@@ -1,0 +1,112 @@
+package im
+
+import (
+	"context"
+	"time"
+)
+
+// sweepEvery is how often expired messages are looked for. None is delivered in
+// between: that is asked for each.
+const sweepEvery = time.Minute
+
+// Run follows the store, ends what expires, and returns when ctx ends and no
+// message is being handled any more.
+func (s *Service) Run(ctx context.Context) error {
+	s.workers.Go(func() { s.sweeping() })
+	for ctx.Err() == nil {
+		err := s.store.Follow(ctx, s.told, s.toldRemoved, s.caughtUp)
+		if ctx.Err() == nil {
+			s.log.Warn("what is held is not known for sure for a while", "err", err)
+			t := time.NewTimer(time.Second)
+			select {
+			case <-t.C:
+			case <-ctx.Done():
+			}
+			t.Stop()
+		}
+	}
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.stop()
+	s.workers.Wait()
+	return nil
+}
+
+// told is what the store says it holds.
+func (s *Service) told(e Entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen = max(s.seen, e.Seq)
+	if _, gone := s.gone[e.Seq]; gone {
+		delete(s.gone, e.Seq)
+		return
+	}
+	b := s.box(e.Device)
+	if !s.enter(b, entry{seq: e.Seq, key: e.Key, added: e.Added, expires: e.Expires}) || s.closed {
+		return
+	}
+	select {
+	case <-s.ready: // by another core; its device may look at us
+		s.look(b)
+	default:
+	}
+}
+
+// toldRemoved is what another core says it has delivered.
+func (s *Service) toldRemoved(device string, seq uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leave(device, seq)
+}
+
+func (s *Service) caughtUp() {
+	s.readied.Do(func() { close(s.ready) })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	for _, b := range s.boxes {
+		if s.courier != nil && len(b.held) > 0 {
+			s.look(b)
+		}
+	}
+}
+
+func (s *Service) sweeping() {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			s.sweep(now)
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+// sweep ends what has expired.
+func (s *Service) sweep(now time.Time) {
+	type over struct {
+		device string
+		seq    uint64
+	}
+	var list []over
+	s.mu.Lock()
+	for device, b := range s.boxes {
+		for i := range b.held {
+			if !now.Before(b.held[i].expires) {
+				list = append(list, over{device, b.held[i].seq})
+			}
+		}
+	}
+	s.mu.Unlock()
+	for _, o := range list {
+		if s.ctx.Err() != nil {
+			return
+		}
+		s.remove(o.seq, o.device, "expired")
+	}
+}
