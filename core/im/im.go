@@ -216,6 +216,21 @@ func (s *Service) Boxes(aor string) (devices []string) {
 	return devices
 }
 
+// Known says whether a device has had a message lately, or it is held for it.
+func (s *Service) Known(device, id string) bool {
+	key := keyOf(device, id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.recent.has(key, time.Now()) {
+		return true
+	}
+	b := s.boxes[device]
+	return b != nil && slices.ContainsFunc(b.held, func(e entry) bool { return e.key == key })
+}
+
+// Got says that a device has had a message that was held for another.
+func (s *Service) Got(device, id string) { s.done(keyOf(device, id)) }
+
 // Delivered says that the device has got a message after all: it answered one
 // late, which is held since.
 func (s *Service) Delivered(device, id string) {

@@ -168,6 +168,10 @@ func (p *Proxy) standAlone(st *serverTx, caller location.Binding) {
 		return
 	}
 	devices, status := p.devicesOf(u)
+	if status == 480 && st.req.Method == sip.MESSAGE && p.im != nil {
+		p.message(st, location.DeviceID{AOR: u.AOR()}, &caller) // held for whichever device registers
+		return
+	}
 	if status != 0 {
 		st.reply(status, "")
 		return

@@ -95,6 +95,7 @@ func (n *notes) drop(id location.DeviceID) { n.take(id) }
 // attentive delivers what was kept for the devices on a flow whose client
 // looks again.
 func (p *Proxy) attentive(pe *peer) {
+	p.readers(pe)
 	if p.notes.devices.Load() == 0 {
 		return
 	}

@@ -160,6 +160,10 @@ func (p *Proxy) toDevices(st *serverTx, devices []location.Device, caller *locat
 			dev = d
 		}
 	}
+	if st.req.Method == sip.MESSAGE && p.im != nil {
+		p.message(st, dev.ID, caller)
+		return
+	}
 	pe := p.peerOf(dev)
 	if state := p.stateOn(dev, pe); state != liveness.Foreground {
 		p.answerFor(st, dev, state, caller)

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sallyport/core/downstream"
+	"sallyport/core/im"
 	"sallyport/core/liveness"
 	"sallyport/core/location"
 	"sallyport/core/registrar"
@@ -81,6 +82,7 @@ type Waker interface {
 	Call(ctx context.Context, d wake.Device, c wake.Call, obs wake.Observer) (wake.Outcome, error)
 	Announce(d wake.Device, c wake.Call, obs wake.Observer, done func(wake.Result)) (stop func())
 	Note(d wake.Device, n wake.Note, obs wake.Observer)
+	Queue(ctx context.Context, d wake.Device, n wake.Note) error
 	Registered(device, flow string)
 	Refused(device string)
 	Gone(device string)
@@ -106,6 +108,7 @@ type Deps struct {
 	Location *location.Location
 	Waker    Waker
 	Traces   *trace.Recorder // nil: no traces
+	Messages *im.Service     // nil: no message is held
 	Log      *slog.Logger
 	Registry prometheus.Registerer
 }
@@ -122,6 +125,7 @@ type Proxy struct {
 	loc           *location.Location
 	waker         Waker
 	traces        *trace.Recorder
+	im            *im.Service
 	log           *slog.Logger
 	quiet         *slog.Logger // for sipgo, which logs whole messages
 	m             *metrics
@@ -167,7 +171,7 @@ func New(cfg Config, d Deps) *Proxy {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	p := &Proxy{
-		cfg: cfg, loc: d.Location, waker: d.Waker, traces: d.Traces,
+		cfg: cfg, loc: d.Location, waker: d.Waker, traces: d.Traces, im: d.Messages,
 		log: d.Log.With("room", "sipproxy"), quiet: slog.New(slog.DiscardHandler),
 		m: newMetrics(d.Registry), ctx: ctx, stop: stop, purrs: purrKeys(cfg.TokenKeys),
 		domains: make(map[string]*Domain), upTxs: &txTable{},
@@ -283,6 +287,7 @@ func (p *Proxy) deviceUp(id location.DeviceID, pe *peer) {
 	for _, w := range ws {
 		w.flowUp(pe)
 	}
+	p.mail(id)
 }
 
 // peerByID returns the hop of a live flow, or nil.

@@ -108,6 +108,11 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+func (p *pusher) Enqueue(_ context.Context, target push.Target, n push.Note) error {
+	p.Post(target, n, nil)
+	return nil
+}
+
 func (p *pusher) Post(target push.Target, n push.Note, done func(push.Result)) {
 	p.mu.Lock()
 	p.notes, p.noted = append(p.notes, n), append(p.noted, target.Device)

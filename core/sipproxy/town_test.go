@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"sallyport/core/downstream"
+	"sallyport/core/im"
 	"sallyport/core/location"
 	"sallyport/core/push"
 	"sallyport/core/registrar"
@@ -43,6 +44,7 @@ type town struct {
 	t       testing.TB
 	cfg     Config
 	store   location.Store   // outlives the core
+	letters *im.Memory       // outlives the core
 	edge    *tunnel.Acceptor // outlives the core
 	inner   inner            // where the core dials the edge
 	edgeRun *running
@@ -58,6 +60,7 @@ type town struct {
 	loc     *location.Location
 	waker   *wake.Waker
 	traces  *trace.Recorder
+	im      *im.Service
 	flows   *downstream.Flows
 	peers   *spy
 	door    *pipeListener // sip.listen, TCP
@@ -100,7 +103,7 @@ func buildTown(t testing.TB, usersFile string, with ...func(*Config)) *town {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &town{t: t, pushes: &pusher{}, store: &location.Memory{}}
+	w := &town{t: t, pushes: &pusher{}, store: &location.Memory{}, letters: &im.Memory{}}
 	w.pushes.feedback = w.told
 	w.cfg = Config{
 		Core: "core1", Advertise: advertise, Window: 13 * time.Second, RingbackAfter: 5 * time.Second,
@@ -127,8 +130,10 @@ func (w *town) startCore() {
 	}
 	w.waker = wake.New(wake.Config{Window: w.cfg.Window, Flow: w.flowOf}, w.pushes, nil, nil)
 	w.traces = trace.New(nil, 100, nil)
+	w.im = im.New(im.Config{PerAOR: 20, PerDevice: 12}, w.letters, nil, nil)
 	w.door, w.wire = newPipeListener(), newWire()
-	w.proxy = New(w.cfg, Deps{Location: w.loc, Waker: w.waker, Traces: w.traces})
+	w.proxy = New(w.cfg, Deps{Location: w.loc, Waker: w.waker, Traces: w.traces, Messages: w.im})
+	w.im.Attach(w.proxy.Courier())
 	w.peers = &spy{Proxy: w.proxy}
 	w.flows = downstream.New(w.peers, 2, nil)
 	out := upstream.Config{
@@ -148,7 +153,7 @@ func (w *town) startCore() {
 		Dial: w.inner.dial,
 		Open: w.flows.Open})
 	for _, run := range []func(context.Context) error{
-		w.loc.Run, w.flows.Run, up.Run, dialer.Run, w.waker.Run, w.proxy.Run,
+		w.loc.Run, w.im.Run, w.flows.Run, up.Run, dialer.Run, w.waker.Run, w.proxy.Run,
 	} {
 		w.running = append(w.running, start(context.Background(), w.t, run))
 	}

@@ -1,6 +1,7 @@
 package wake
 
 import (
+	"context"
 	"time"
 
 	"sallyport/core/push"
@@ -98,6 +99,16 @@ func (w *Waker) Note(d Device, n push.Note, obs Observer) {
 		}
 		observe(obs, res)
 	})
+}
+
+// Queue is Note for what must not be forgotten: it returns when the note will
+// outlive this process, kill -9 included. Errors are [ErrNoRoute], and those of
+// [push.Service.Enqueue].
+func (w *Waker) Queue(ctx context.Context, d Device, n push.Note) error {
+	if w.p == nil || !w.p.CanNote(d.target()) {
+		return ErrNoRoute
+	}
+	return w.p.Enqueue(ctx, d.target(), n)
 }
 
 func observe(obs Observer, res push.Result) {

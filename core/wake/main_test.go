@@ -61,6 +61,11 @@ func (p *provider) Call(ctx context.Context, _ push.Target, c push.Call) push.Re
 	return result
 }
 
+func (p *provider) Enqueue(_ context.Context, t push.Target, n push.Note) error {
+	p.Post(t, n, func(push.Result) {})
+	return nil
+}
+
 func (p *provider) Post(_ push.Target, n push.Note, done func(push.Result)) {
 	p.mu.Lock()
 	p.notes = append(p.notes, n)

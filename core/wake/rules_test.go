@@ -303,7 +303,8 @@ func (instant) CanNote(push.Target) bool { return true }
 func (instant) Call(context.Context, push.Target, push.Call) push.Result {
 	return accepted()
 }
-func (instant) Post(push.Target, push.Note, func(push.Result)) {}
+func (instant) Enqueue(context.Context, push.Target, push.Note) error { return nil }
+func (instant) Post(push.Target, push.Note, func(push.Result))        {}
 
 func BenchmarkCallRegistered(b *testing.B) {
 	w := wake.New(wake.Config{PerMinute: 1 << 30}, instant{}, nil, nil)

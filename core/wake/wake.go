@@ -27,11 +27,13 @@ type (
 )
 
 // Events of a [Note]: a call that nobody answered, one that was answered on
-// another device, and the wish that the device register, which shows nothing.
+// another device, the wish that the device register, which shows nothing, and a
+// message that waits.
 const (
 	EventMissed            = push.EventMissed
 	EventAnsweredElsewhere = push.EventAnsweredElsewhere
 	EventRegister          = push.EventRegister
+	EventMessage           = push.EventMessage
 )
 
 // Why a wait ended without a registration.
@@ -75,12 +77,14 @@ type Observer func(step, detail string)
 
 // Pusher sends pushes; *push.Service is one. Call returns within
 // push.CallTimeout of the moment at which the provider could take the push,
-// and at once when its ctx ends. Post does not block.
+// and at once when its ctx ends. Post does not block; Enqueue returns when the
+// note will outlive this process.
 type Pusher interface {
 	CanCall(t push.Target) bool
 	CanNote(t push.Target) bool
 	Call(ctx context.Context, t push.Target, c push.Call) push.Result
 	Post(t push.Target, n push.Note, done func(push.Result))
+	Enqueue(ctx context.Context, t push.Target, n push.Note) error
 }
 
 // Device is what a push needs to know.
