@@ -117,9 +117,11 @@ func (s *Service) uncount(aor string) {
 
 // hold stores a message. over is true for one that was held, and is not any more.
 func (s *Service) hold(ctx context.Context, device string, m Message) (over bool, err error) {
-	now := time.Now()
-	e := Entry{Device: device, Key: keyOf(device, m.ID), Added: now, Expires: m.Expires}
-	if last := now.Add(s.cfg.Keep); e.Expires.IsZero() || e.Expires.After(last) {
+	e := Entry{Device: device, Key: keyOf(device, m.ID), Added: m.Added, Expires: m.Expires}
+	if e.Added.IsZero() {
+		e.Added = time.Now()
+	}
+	if last := e.Added.Add(s.cfg.Keep); e.Expires.IsZero() || e.Expires.After(last) {
 		e.Expires = last
 	}
 	if len(m.Data) > MaxSize {

@@ -40,8 +40,10 @@ type Message struct {
 	// same message.
 	ID   string
 	Data []byte // opaque
+	// Added is when it came; the zero time is now.
+	Added time.Time
 	// Expires is when nobody wants it any more; the zero time stands for
-	// [Config.Keep] from now, which is the latest.
+	// [Config.Keep] after Added, which is the latest.
 	Expires time.Time
 }
 

@@ -1,13 +1,10 @@
 package sipproxy
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"strconv"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -87,7 +84,7 @@ func (l *letter) Send(done func(im.Verdict)) bool {
 		}
 		l.st.respond(l.st.back(res, l.p.dropFrom(pe)...))
 	}
-	return l.p.hand(pe, out, hear, func(v im.Verdict, late bool) {
+	return l.p.hand(l.id, l.name(), pe, out, hear, func(v im.Verdict, late bool) {
 		if late && v != im.Kept {
 			l.p.im.Delivered(l.id.String(), l.name())
 			return
@@ -96,51 +93,6 @@ func (l *letter) Send(done func(im.Verdict)) bool {
 			done(v)
 		}
 	})
-}
-
-// hand sends a MESSAGE down a flow. hear is given a final response that settles
-// it, and then done, once, what that is: Kept where none came in time, and after
-// that perhaps another, which is late. It reports false if nothing was sent.
-func (p *Proxy) hand(pe *peer, out *sip.Request, hear func(*sip.Response), done func(v im.Verdict, late bool)) bool {
-	var mu sync.Mutex
-	said := false
-	say := func(v im.Verdict) {
-		mu.Lock()
-		late := said
-		said = true
-		mu.Unlock()
-		done(v, late)
-	}
-	unheard := p.listenFor(pe)
-	limit := time.AfterFunc(letterPatience, func() { say(im.Kept) })
-	settle := func(v im.Verdict) {
-		unheard.Stop()
-		if limit.Stop() || v != im.Kept {
-			say(v)
-		}
-	}
-	_, err := p.request(pe, out, func(res *sip.Response) {
-		unheard.Stop()
-		switch verdict := verdictOf(res); {
-		case res.StatusCode < 200:
-		case verdict == im.Kept:
-			settle(im.Kept)
-		default:
-			if hear != nil {
-				hear(res)
-			}
-			settle(verdict)
-		}
-	}, func(err error) {
-		if err != nil {
-			settle(im.Kept)
-		}
-	})
-	if err != nil {
-		unheard.Stop()
-		return !limit.Stop() // it has been said
-	}
-	return true
 }
 
 // verdictOf is what a client's answer to a MESSAGE means for the message: "not
@@ -196,7 +148,7 @@ func (l *letter) Message() im.Message {
 	if err != nil {
 		head = nil // and nothing opens it
 	}
-	return im.Message{ID: l.name(), Expires: l.expires(), Data: append(append(head, '\n'), sipmsg.Bytes(l.st.req)...)}
+	return im.Message{ID: l.name(), Added: l.came, Expires: l.expires(), Data: append(append(head, '\n'), sipmsg.Bytes(l.st.req)...)}
 }
 
 // Held implements im.Item: the push is queued before the sender hears that it
@@ -235,161 +187,5 @@ func (p *Proxy) wakeReader(ctx context.Context, dev location.Device, req *sip.Re
 	if err := p.waker.Queue(ctx, d, n); err != nil && !errors.Is(err, wake.ErrNoRoute) {
 		p.log.Warn("push for a held message not queued for good: it is tried from memory", "device", dev.ID, "err", err)
 		p.waker.Note(d, n, nil)
-	}
-}
-
-// mailman delivers held messages; it is the proxy as an im.Courier.
-type mailman struct{ p *Proxy }
-
-// Courier returns p as the one who delivers what core/im holds.
-func (p *Proxy) Courier() im.Courier { return mailman{p} }
-
-// Looks implements im.Courier.
-func (m mailman) Looks(device string) bool {
-	id, ok := location.ParseDeviceID(device)
-	if !ok {
-		return false
-	}
-	pe, _ := m.p.reader(id)
-	return pe != nil
-}
-
-// Deliver implements im.Courier.
-func (m mailman) Deliver(device string, added time.Time, data []byte, done func(im.Verdict)) bool {
-	p := m.p
-	id, ok := location.ParseDeviceID(device)
-	if !ok {
-		return false
-	}
-	env, req := opened(data)
-	if req == nil { // nobody can read it
-		done(im.Refused)
-		return true
-	}
-	pe, who := p.reader(id)
-	if pe == nil {
-		return false
-	}
-	if who != id && p.im.Known(who.String(), env.Name) {
-		done(im.Delivered) // the other device had one of its own
-		return true
-	}
-	l := p.newLeg(who, req, false)
-	l.client = env.Client
-	out, ok := p.toClient(l, pe)
-	if !ok {
-		return false
-	}
-	if sipmsg.Find(out, "Date") == nil {
-		out.AppendHeader(sip.NewHeader("Date", strings.Replace(added.UTC().Format(time.RFC1123), "UTC", "GMT", 1)))
-	}
-	return p.hand(pe, out, nil, func(v im.Verdict, late bool) {
-		switch {
-		case late && v != im.Kept:
-			p.im.Delivered(device, env.Name)
-		case late:
-		default:
-			if v == im.Kept && !env.Quiet {
-				p.asleepAgain(who, req, env.Name)
-			}
-			if v == im.Delivered && who != id {
-				p.im.Got(who.String(), env.Name)
-			}
-			done(v)
-		}
-	})
-}
-
-// asleepAgain tells a device that went to sleep over its messages that there are
-// some left: what told it of them before was dropped when it came.
-func (p *Proxy) asleepAgain(id location.DeviceID, req *sip.Request, name string) {
-	dev, ok := p.loc.Device(id)
-	if !ok || p.State(dev) == liveness.Foreground {
-		return
-	}
-	ctx, cancel := context.WithTimeout(p.ctx, time.Second)
-	defer cancel()
-	p.wakeReader(ctx, dev, req, name+"\n"+strconv.FormatInt(time.Now().UnixMilli(), 10), time.Time{})
-}
-
-// opened reads what was held.
-func opened(data []byte) (env envelope, req *sip.Request) {
-	head, text, _ := bytes.Cut(data, []byte("\n"))
-	if json.Unmarshal(head, &env) != nil || env.V != 1 {
-		return env, nil
-	}
-	m, fault := sipmsg.Parse(text)
-	req, ok := m.(*sip.Request)
-	if !ok || fault != nil {
-		return env, nil
-	}
-	return env, req
-}
-
-// reader is who reads the messages for a device now, and on which flow: the
-// device itself if it looks, or, for one that is not there any more, another of
-// the same user's that does.
-func (p *Proxy) reader(id location.DeviceID) (*peer, location.DeviceID) {
-	if dev, known := p.loc.Device(id); known {
-		pe := p.peerOf(dev)
-		switch state := p.stateOn(dev, pe); {
-		case state == liveness.Foreground:
-			return pe, id
-		case state != liveness.Gone:
-			return nil, id
-		}
-	}
-	for _, other := range p.loc.Lookup(id.AOR) {
-		if pe := p.peerOf(other); pe != nil && p.stateOn(other, pe) == liveness.Foreground {
-			return pe, other.ID
-		}
-	}
-	return nil, id
-}
-
-// mail has what is held for a device delivered: it has just come back. So is
-// what is held for devices of the same user that are not there any more.
-func (p *Proxy) mail(id location.DeviceID) {
-	if p.im == nil || p.im.Empty() {
-		return
-	}
-	for _, device := range p.im.Boxes(id.AOR) {
-		p.im.Flush(device)
-		p.inherits(device)
-	}
-}
-
-// inherits looks again at a device without a token once nobody waits for it any
-// more (B30): then its messages are for the others.
-func (p *Proxy) inherits(device string) {
-	id, _ := location.ParseDeviceID(device)
-	dev, known := p.loc.Device(id)
-	if !known || len(dev.Tokens) > 0 || p.peerOf(dev) != nil {
-		return
-	}
-	left := time.Until(dev.FlowLost().Add(p.cfg.ReconnectGrace))
-	if left <= 0 {
-		return
-	}
-	p.calls.Go(func() {
-		t := time.NewTimer(left)
-		defer t.Stop()
-		select {
-		case <-t.C:
-			p.im.Flush(device)
-		case <-p.ctx.Done():
-		}
-	})
-}
-
-// readers has what is held for the devices on a flow delivered, if they look.
-func (p *Proxy) readers(pe *peer) {
-	if p.im == nil || p.im.Empty() {
-		return
-	}
-	for _, b := range p.loc.ByFlow(pe.flow.ID()) {
-		for _, device := range p.im.Boxes(b.AOR) {
-			p.im.Look(device)
-		}
 	}
 }

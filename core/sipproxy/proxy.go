@@ -149,6 +149,7 @@ type Proxy struct {
 	lineup lineup
 	grants grants
 	notes  notes
+	hands  hands
 	told   tally
 	short  shortGrants
 

@@ -13,8 +13,8 @@ import (
 func TestPX1_NonInviteWithoutAnswerNeverGets408(t *testing.T) {
 	each(t, []int{1}, func(t *testing.T, w *town, phones []*phone) {
 		ph := phones[0].awake()
-		w.pbx.say(w.asks("MESSAGE", "sip:alice@example.com", "m")...)
-		ph.hears("MESSAGE")
+		w.pbx.say(w.asks("PUBLISH", "sip:alice@example.com", "m")...)
+		ph.hears("PUBLISH")
 		ph.say(ph.asks("MESSAGE", "sip:carol@example.com")...)
 		w.pbx.hears("MESSAGE")
 		pass(3500*time.Millisecond - 1)
@@ -32,8 +32,8 @@ func TestPX1_NonInviteWithoutAnswerNeverGets408(t *testing.T) {
 func TestPX1_ALateAnswerToANonInviteIsNotForwarded(t *testing.T) {
 	inTown(t, func(t *testing.T, w *town) {
 		ph := w.phone("alice", "tls").awake()
-		w.pbx.say(w.asks("MESSAGE", "sip:alice@example.com", "m")...)
-		m := ph.hears("MESSAGE")
+		w.pbx.say(w.asks("PUBLISH", "sip:alice@example.com", "m")...)
+		m := ph.hears("PUBLISH")
 		pass(answerWithin)
 		w.pbx.hears("SIP/2.0 100")
 		ph.say(reply(m, 200)...)
@@ -261,7 +261,7 @@ func TestPX4_AClients503IsNotOurs(t *testing.T) {
 		ph := w.phone("alice", "tls").awake()
 		ok := w.dialog(ph)
 		for method, req := range map[string][]string{
-			"MESSAGE": w.asks("MESSAGE", "sip:alice@example.com", "msg-1"), "INFO": dialogRequest("INFO", ok),
+			"PUBLISH": w.asks("PUBLISH", "sip:alice@example.com", "pub-1"), "INFO": dialogRequest("INFO", ok),
 		} {
 			w.pbx.say(req...)
 			ph.say(reply(ph.hears(method), 503, "Retry-After: 3600")...)

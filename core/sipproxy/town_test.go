@@ -43,7 +43,8 @@ const (
 type town struct {
 	t       testing.TB
 	cfg     Config
-	store   location.Store   // outlives the core
+	store   location.Store // outlives the core
+	limits  im.Config
 	letters *im.Memory       // outlives the core
 	edge    *tunnel.Acceptor // outlives the core
 	inner   inner            // where the core dials the edge
@@ -103,7 +104,7 @@ func buildTown(t testing.TB, usersFile string, with ...func(*Config)) *town {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &town{t: t, pushes: &pusher{}, store: &location.Memory{}, letters: &im.Memory{}}
+	w := &town{t: t, pushes: &pusher{}, store: &location.Memory{}, letters: &im.Memory{}, limits: im.Config{PerAOR: 20, PerDevice: 12}}
 	w.pushes.feedback = w.told
 	w.cfg = Config{
 		Core: "core1", Advertise: advertise, Window: 13 * time.Second, RingbackAfter: 5 * time.Second,
@@ -130,7 +131,7 @@ func (w *town) startCore() {
 	}
 	w.waker = wake.New(wake.Config{Window: w.cfg.Window, Flow: w.flowOf}, w.pushes, nil, nil)
 	w.traces = trace.New(nil, 100, nil)
-	w.im = im.New(im.Config{PerAOR: 20, PerDevice: 12}, w.letters, nil, nil)
+	w.im = im.New(w.limits, w.letters, nil, nil)
 	w.door, w.wire = newPipeListener(), newWire()
 	w.proxy = New(w.cfg, Deps{Location: w.loc, Waker: w.waker, Traces: w.traces, Messages: w.im})
 	w.im.Attach(w.proxy.Courier())
@@ -225,6 +226,9 @@ func (w *town) nothingIsLeft() {
 			w.t.Errorf("a request to %s never ended: %s", name, key)
 		}
 		t.mu.Unlock()
+	}
+	if len(p.hands.out) > 0 {
+		w.t.Errorf("%d messages are out still", len(p.hands.out))
 	}
 	if len(p.grants.under) > 0 || len(p.grants.last) > 0 {
 		w.t.Errorf("%d AORs with registrations under way, %d devices with unanswered ones", len(p.grants.under), len(p.grants.last))
