@@ -12,6 +12,7 @@ import (
 
 	"sallyport/certs"
 	"sallyport/core/downstream"
+	"sallyport/core/im"
 	"sallyport/core/jetstream"
 	"sallyport/core/location"
 	"sallyport/core/push"
@@ -69,6 +70,9 @@ func (s *Server) build(ctx context.Context) ([]room, error) {
 	s.waker = wake.New(wake.Config{
 		Window: s.cfg.Wake.Window.Duration, Flow: s.flowOf, Scored: s.scored,
 	}, s.pushes, s.log, s.deps.Registry)
+	s.messages = im.New(im.Config{
+		Keep: s.cfg.IM.Keep.Duration, PerAOR: s.cfg.IM.PerAOR, PerDevice: s.cfg.IM.PerDevice, Sealer: s.vault,
+	}, s.store.Messages(), s.log, s.deps.Registry)
 	if err := s.buildSIP(ctx, bundle); err != nil {
 		return nil, err
 	}
@@ -84,6 +88,7 @@ func (s *Server) build(ctx context.Context) ([]room, error) {
 		{name: "store", run: s.loc.Run}, {name: "trace", run: s.traces.Run},
 		{name: "identity", run: func(ctx context.Context) error { return bundle.Watch(ctx, s.log) }},
 		{name: "push", run: s.pushes.Run}, {name: "wake", run: s.waker.Run},
+		{name: "messages", run: s.messages.Run, ready: s.messages.Ready()},
 		// Clients come with the tunnel; by then the PBX can be reached, and an
 		// operator can see them.
 		{name: "upstream", run: s.up.Run, ready: s.up.Ready()}, admin,
@@ -112,12 +117,13 @@ func (s *Server) buildSIP(ctx context.Context, bundle *certs.Bundle) error {
 		PushInForeground: w.CallPushInForeground, Providers: s.providers(),
 		RefuseUnknown: s.cfg.Push.RefuseUnknown, RefreshMargin: s.cfg.Push.RefreshMargin.Duration, VAPID: s.pushes.VAPID,
 		TokenKeys: tokenKeys, FlowTimer: seconds(flowTimer).Duration,
-	}, sipproxy.Deps{Location: s.loc, Waker: homecoming{s.waker, s}, Traces: s.traces, Log: s.log, Registry: s.deps.Registry})
+	}, sipproxy.Deps{Location: s.loc, Waker: homecoming{s.waker, s}, Traces: s.traces, Log: s.log, Registry: s.deps.Registry, Messages: s.messages})
 	s.flows = downstream.New(s.proxy, 4, s.log)
 	if s.up, err = s.pbxSide(upstreams); err != nil {
 		return err
 	}
 	s.proxy.Attach(s.flows, s.up)
+	s.messages.Attach(s.proxy.Courier())
 	s.dialer = tunnel.NewDialer(tunnel.DialerConfig{
 		Name: bundle.Name(), Edges: s.cfg.Tunnel.Edges, Open: s.flows.Open, Services: []string{"sip"},
 		Dial:  func(ctx context.Context, edge string) (net.Conn, string, error) { return dialEdge(ctx, bundle, edge) },

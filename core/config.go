@@ -83,9 +83,12 @@ type WakeConfig struct {
 	CallPushInForeground bool          `toml:"call_push_in_foreground"`
 }
 
-// IMConfig says how long messages are kept for their reader.
+// IMConfig says how long, and how many, messages are kept for their reader.
 type IMConfig struct {
 	Keep unit.Duration `toml:"keep"`
+	// PerAOR and PerDevice bound the messages held; one more is refused.
+	PerAOR    int `toml:"per_aor"`
+	PerDevice int `toml:"per_device"`
 }
 
 // StoreConfig says where bindings live.
@@ -121,7 +124,7 @@ func DefaultConfig() Config {
 			Window: seconds(13), Ringback: "none", RingbackAfter: seconds(5),
 			DeviceKeep: seconds(720 * 3600), ReconnectGrace: seconds(5), CallPushInForeground: true,
 		},
-		IM:    IMConfig{Keep: seconds(168 * 3600)},
+		IM:    IMConfig{Keep: seconds(168 * 3600), PerAOR: 2000, PerDevice: 1000},
 		Push:  PushConfig{Enabled: true, Keep: seconds(24 * 3600), PerMinute: 20, RefreshMargin: seconds(600)},
 		Store: StoreConfig{Dir: "/var/lib/sallyport", Replicas: 1},
 		Admin: AdminConfig{Listen: "127.0.0.1:9462"},

@@ -80,6 +80,8 @@ func TestEachFaultNamesItsKey(t *testing.T) {
 		"store.key_file":                         func(c *Config) { c.Store.NATS = []string{"nats://a"} },
 		"store.dir":                              func(c *Config) { c.Store.Dir = "" },
 		"store.replicas":                         func(c *Config) { c.Store.Replicas = 0 },
+		"im.per_aor":                             func(c *Config) { c.IM.PerAOR = 999 },
+		"im.per_device":                          func(c *Config) { c.IM.PerDevice = 0 },
 		"im.keep":                                func(c *Config) { c.IM.Keep = seconds(0) },
 		"admin.token_file":                       func(c *Config) { c.Admin.Listen = "0.0.0.0:9462" },
 	} {

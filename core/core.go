@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sallyport/core/downstream"
+	"sallyport/core/im"
 	"sallyport/core/jetstream"
 	"sallyport/core/location"
 	"sallyport/core/push"
@@ -49,6 +50,7 @@ type Server struct {
 	pushes   *push.Service
 	waker    *wake.Waker
 	traces   *trace.Recorder
+	messages *im.Service
 	proxy    *sipproxy.Proxy
 	flows    *downstream.Flows
 	up       *upstream.Upstream

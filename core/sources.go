@@ -165,7 +165,7 @@ func (s *Server) clients(aor string) []admin.Client {
 func (s *Server) client(d location.Device) admin.Client {
 	c := admin.Client{
 		AOR: d.ID.AOR, Instance: d.ID.Instance, State: s.proxy.State(d).String(),
-		Tokens: []admin.Token{}, LastWake: admin.At(d.LastWake),
+		Tokens: []admin.Token{}, LastWake: admin.At(d.LastWake), Held: s.messages.Held(d.ID.String()),
 	}
 	if f := s.flows.Get(d.Flow()); f != nil {
 		c.Flow = &admin.Flow{

@@ -75,6 +75,12 @@ func (c *Config) Validate() error {
 	if c.IM.Keep.Duration <= 0 {
 		f.add("im.keep", "must be positive (got %v)", c.IM.Keep)
 	}
+	if c.IM.PerDevice < 1 {
+		f.add("im.per_device", "must be at least 1 (got %d)", c.IM.PerDevice)
+	}
+	if c.IM.PerAOR < c.IM.PerDevice {
+		f.add("im.per_aor", "must be at least im.per_device, %d (got %d)", c.IM.PerDevice, c.IM.PerAOR)
+	}
 	if err := (admin.Config{Listen: c.Admin.Listen, TokenFile: c.Admin.TokenFile, MetricsListen: c.Admin.MetricsListen}).Validate(); err != nil {
 		f = append(f, err)
 	}

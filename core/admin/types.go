@@ -73,6 +73,7 @@ type Client struct {
 	Tokens   []Token    `json:"tokens"`
 	Expires  *time.Time `json:"expires"`   // of the SIP registration; null without one
 	LastWake *time.Time `json:"last_wake"` // null before the first
+	Held     int        `json:"held"`      // messages that wait for the device
 }
 
 // Flow is a device's live connection.

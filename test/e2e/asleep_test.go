@@ -65,16 +65,6 @@ func TestB9AVideoCallAndALargeOfferGetThrough(t *testing.T) {
 	})
 }
 
-func TestB7ASleepingPhonesMessageIsRefusedUntilMessagesAreHeld(t *testing.T) {
-	everywhere(t, Config{}, func(s *scene) {
-		alice, _ := s.caller("alice"), s.asleep("bob")
-		if _, err := alice.Message(s.ctx, s.uri("bob"), "are you there?"); phone.Status(err) != 480 {
-			s.t.Errorf("message answered %v, want 480", err)
-		}
-		s.onlyPushes(0)
-	})
-}
-
 func TestB8AClientWithOneTokenGetsBothOnIt(t *testing.T) {
 	everywhere(t, window(time.Second), func(s *scene) {
 		alice, bob := s.caller("alice"), s.new("bob")
