@@ -154,6 +154,12 @@ func (s *Service) hold(ctx context.Context, device string, m Message) (over bool
 	s.uncount(b.aor)
 	switch {
 	case err != nil:
+	case added && s.recent.has(e.Key, time.Now()): // its answer came just now
+		over = true
+		if seq > s.seen {
+			s.gone[seq] = struct{}{}
+		}
+		s.workers.Go(func() { s.erase(seq, device) })
 	case added:
 		if _, gone := s.gone[seq]; !gone {
 			s.enter(b, entry{seq: seq, key: e.Key, added: e.Added, expires: e.Expires})
@@ -167,15 +173,20 @@ func (s *Service) hold(ctx context.Context, device string, m Message) (over bool
 
 // remove ends a held message, and counts why.
 func (s *Service) remove(seq uint64, device, outcome string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), storeTimeout)
-	defer cancel()
-	if err := s.store.Remove(ctx, device, seq); err != nil {
-		s.log.Warn("message not removed from the store: it may be delivered again", "err", err)
-	}
+	s.erase(seq, device)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.leave(device, seq) {
 		s.m.ended.WithLabelValues(outcome).Inc()
+	}
+}
+
+// erase takes a message out of the store.
+func (s *Service) erase(seq uint64, device string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), storeTimeout)
+	defer cancel()
+	if err := s.store.Remove(ctx, device, seq); err != nil {
+		s.log.Warn("message not removed from the store: it may be delivered again", "err", err)
 	}
 }
 

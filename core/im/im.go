@@ -230,21 +230,27 @@ func (s *Service) Known(device, id string) bool {
 	return b != nil && slices.ContainsFunc(b.held, func(e entry) bool { return e.key == key })
 }
 
+// Had says whether a device has had a message lately.
+func (s *Service) Had(device, id string) bool { return s.known(keyOf(device, id)) }
+
 // Got says that a device has had a message that was held for another.
 func (s *Service) Got(device, id string) { s.done(keyOf(device, id)) }
 
 // Delivered says that the device has got a message after all: it answered one
-// late, which is held since.
+// late, which is held since. From now on it is not sent again.
 func (s *Service) Delivered(device, id string) {
 	key := keyOf(device, id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.recent.add(key, time.Now())
 	b := s.boxes[device]
 	if b == nil || s.closed {
 		return
 	}
 	if i := slices.IndexFunc(b.held, func(e entry) bool { return e.key == key }); i >= 0 {
 		seq := b.held[i].seq
-		s.workers.Go(func() { s.remove(seq, device, "delivered") })
+		s.leave(device, seq)
+		s.m.ended.WithLabelValues("delivered").Inc()
+		s.workers.Go(func() { s.erase(seq, device) })
 	}
 }

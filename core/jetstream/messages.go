@@ -68,18 +68,7 @@ type removedWord struct {
 }
 
 func (s *Store) newMessages(ctx context.Context) (*Messages, error) {
-	m := &Messages{store: s, conn: s.conn, js: s.js}
-	if s.synced != nil {
-		conn, err := nats.Connect("", nats.Name(s.cfg.Name), nats.Timeout(s.cfg.Timeout), nats.InProcessServer(s.synced.server))
-		if err != nil {
-			return nil, fmt.Errorf("store.dir %s: %w", s.cfg.Dir, err)
-		}
-		m.conn = conn
-		if m.js, err = s.context(conn); err != nil {
-			conn.Close()
-			return nil, err
-		}
-	}
+	m := &Messages{store: s, conn: s.durable.conn, js: s.durable.js}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	var err error
@@ -89,19 +78,9 @@ func (s *Store) newMessages(ctx context.Context) (*Messages, error) {
 		MaxMsgSize: maxHeldSize, MaxAge: heldKeep, Duplicates: heldKnown, AllowDirect: true,
 	})
 	if err != nil {
-		err = fmt.Errorf("store stream %s with %d replicas: %w", messageStream, s.cfg.Replicas, err)
-		return nil, errors.Join(err, m.close())
+		return nil, fmt.Errorf("store stream %s with %d replicas: %w", messageStream, s.cfg.Replicas, err)
 	}
 	return m, nil
-}
-
-// close ends the connection, if it is one of its own.
-func (m *Messages) close() error {
-	if m.conn != m.store.conn {
-		m.js.CleanupPublisher()
-		m.conn.Close()
-	}
-	return nil
 }
 
 // Add implements [im.Store].

@@ -42,6 +42,7 @@ type Store struct {
 	synced   *embedded // a server of its own for what must be on disk; nil with a cluster
 	conn     *nats.Conn
 	js       jetstream.JetStream
+	durable  wire // to where an acknowledgement means: on disk
 	devices  *Bucket
 	traces   *Bucket
 	dnd      *Bucket
@@ -98,8 +99,34 @@ func (s *Store) open(ctx context.Context) error {
 	if s.outbox, err = s.newOutbox(ctx); err != nil {
 		return err
 	}
+	if s.durable, err = s.durably(); err != nil {
+		return err
+	}
 	s.messages, err = s.newMessages(ctx)
 	return err
+}
+
+// wire is a way to a server.
+type wire struct {
+	conn *nats.Conn
+	js   jetstream.JetStream
+}
+
+// durably connects to the synced server; in a cluster, where each server is as
+// durable as it is told to be, it is the way that there is.
+func (s *Store) durably() (w wire, err error) {
+	if s.synced == nil {
+		return wire{s.conn, s.js}, nil
+	}
+	w.conn, err = nats.Connect("", nats.Name(s.cfg.Name), nats.Timeout(s.cfg.Timeout), nats.InProcessServer(s.synced.server))
+	if err != nil {
+		return wire{}, fmt.Errorf("store.dir %s: %w", s.cfg.Dir, err)
+	}
+	if w.js, err = s.context(w.conn); err != nil {
+		w.conn.Close()
+		return wire{}, err
+	}
+	return w, nil
 }
 
 func (s *Store) context(conn *nats.Conn) (jetstream.JetStream, error) {
@@ -211,8 +238,9 @@ func (s *Store) Close() error {
 		cancel()
 		s.js.CleanupPublisher()
 	}
-	if s.messages != nil {
-		err = errors.Join(err, s.messages.close())
+	if s.durable.conn != nil && s.durable.conn != s.conn {
+		s.durable.js.CleanupPublisher()
+		s.durable.conn.Close()
 	}
 	if s.conn != nil {
 		s.conn.Close()

@@ -84,8 +84,14 @@ func (p *Proxy) hand(id location.DeviceID, name string, pe *peer, out *sip.Reque
 	settle := func(v im.Verdict) {
 		unheard.Stop()
 		limit.Stop()
+		late := p.hands.say(one)
+		if late { // who asks for it from now on knows that it came
+			done(v, true)
+		}
 		wait := p.hands.end(key, one)
-		done(v, p.hands.say(one))
+		if !late {
+			done(v, false)
+		}
 		for _, also := range wait {
 			also(v)
 		}
