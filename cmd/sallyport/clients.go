@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"sallyport/core/admin"
@@ -31,13 +32,13 @@ func (cmd *clientsCmd) Run(c *console) error {
 		}
 		return nil
 	}
-	t := newTable(c.out, "ADDRESS", "STATE", "VIA", "FROM", "PUSH", "EXPIRES", "LAST WAKE", "INSTANCE")
+	t := newTable(c.out, "ADDRESS", "STATE", "VIA", "FROM", "PUSH", "EXPIRES", "LAST WAKE", "HELD", "INSTANCE")
 	for _, d := range clients {
 		via, from := "", ""
 		if d.Flow != nil {
 			via, from = d.Flow.Transport+" "+d.Flow.Edge, d.Flow.Remote
 		}
-		t.row(d.AOR, d.State, via, from, tokens(d.Tokens), c.when(d.Expires), c.when(d.LastWake), d.Instance)
+		t.row(d.AOR, d.State, via, from, tokens(d.Tokens), c.when(d.Expires), c.when(d.LastWake), strconv.Itoa(d.Held), d.Instance)
 	}
 	t.end()
 	return nil

@@ -193,14 +193,14 @@ func TestClientsAreReadableAndHostileTextIsHarmless(t *testing.T) {
 				Tokens:  []admin.Token{{Kind: "voip", Provider: "apns", State: "live"}, {Kind: "alert", Provider: "apns", State: "dead"}},
 				Expires: admin.At(noon), LastWake: admin.At(noon),
 			},
-			{AOR: "sip:alice@example.com", Instance: "\x1b[2Jevil", State: "gone"},
+			{AOR: "sip:alice@example.com", Instance: "\x1b[2Jevil", State: "gone", Held: 3},
 		}
 	}})
 	_, out, _ := sallyport(t, "", "clients", "--core", url, "alice@example.com")
 	golden(t, "clients", out, `
-ADDRESS                STATE       VIA        FROM            PUSH                          EXPIRES              LAST WAKE            INSTANCE
-sip:alice@example.com  foreground  wss edge1  192.0.2.1:5060  apns voip, apns alert (dead)  2026-03-01 12:00:00  2026-03-01 12:00:00  <urn:uuid:1>
-sip:alice@example.com  gone        -          -               -                             -                    -                    ?[2Jevil
+ADDRESS                STATE       VIA        FROM            PUSH                          EXPIRES              LAST WAKE            HELD  INSTANCE
+sip:alice@example.com  foreground  wss edge1  192.0.2.1:5060  apns voip, apns alert (dead)  2026-03-01 12:00:00  2026-03-01 12:00:00  0     <urn:uuid:1>
+sip:alice@example.com  gone        -          -               -                             -                    -                    3     ?[2Jevil
 `)
 	if _, out, _ = sallyport(t, "", "clients", "--core", url, "bob@example.com"); !strings.HasPrefix(out, "no device of bob@example.com is known") {
 		t.Errorf("nobody: %s", out)

@@ -147,8 +147,8 @@ func TestAnswersHaveTheShapeOfTheContract(t *testing.T) {
 			`"flow":{"id":"e/1/2","edge":"edge1","transport":"wss","remote":"192.0.2.1:5","since":"2026-03-01T12:00:00Z"},` +
 			`"tokens":[{"kind":"voip","provider":"apns","app":"org.example.phone","state":"live","token":"","encrypts":false,"registered":null,` +
 			`"last_ok":null,"last_error":"","last_error_at":null,"wake_ok":0,"wake_miss":0,"note_ok":0,"note_miss":0}],` +
-			`"expires":"2026-03-01T12:00:00Z","last_wake":"2026-03-01T12:00:00Z"},` +
-			`{"aor":"sip:alice@example.com","instance":"<urn:uuid:2>","state":"gone","flow":null,"tokens":[],"expires":null,"last_wake":null}]`},
+			`"expires":"2026-03-01T12:00:00Z","last_wake":"2026-03-01T12:00:00Z","held":0},` +
+			`{"aor":"sip:alice@example.com","instance":"<urn:uuid:2>","state":"gone","flow":null,"tokens":[],"expires":null,"last_wake":null,"held":0}]`},
 		{request{path: "/api/v1/clients?aor=bob@example.com"}, `[]`},
 		{request{path: "/api/v1/traces?aor=sip:bob@example.com"}, `[{"call_id":"c<1>","aor":"sip:bob@example.com","from":"","started":"2026-03-01T12:00:00Z","state":"","outcome":"","failed_step":"","steps":[]}]`},
 		{request{method: "POST", path: "/api/v1/push/test", body: `{"aor":"alice@example.com"}`, header: asJSON},
