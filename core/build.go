@@ -118,14 +118,14 @@ func (s *Server) buildSIP(ctx context.Context, bundle *certs.Bundle) error {
 		RefuseUnknown: s.cfg.Push.RefuseUnknown, RefreshMargin: s.cfg.Push.RefreshMargin.Duration, VAPID: s.pushes.VAPID,
 		TokenKeys: tokenKeys, FlowTimer: seconds(flowTimer).Duration,
 	}, sipproxy.Deps{Location: s.loc, Waker: homecoming{s.waker, s}, Traces: s.traces, Log: s.log, Registry: s.deps.Registry, Messages: s.messages})
-	s.flows = downstream.New(s.proxy, 4, s.log)
+	s.flows = downstream.New(map[string]downstream.Handler{"sip": s.proxy}, 4, s.log)
 	if s.up, err = s.pbxSide(upstreams); err != nil {
 		return err
 	}
 	s.proxy.Attach(s.flows, s.up)
 	s.messages.Attach(s.proxy.Courier())
 	s.dialer = tunnel.NewDialer(tunnel.DialerConfig{
-		Name: bundle.Name(), Edges: s.cfg.Tunnel.Edges, Open: s.flows.Open, Services: []string{"sip"},
+		Name: bundle.Name(), Edges: s.cfg.Tunnel.Edges, Open: s.flows.Open, Services: s.flows.Services(),
 		Dial:  func(ctx context.Context, edge string) (net.Conn, string, error) { return dialEdge(ctx, bundle, edge) },
 		Build: s.deps.Version, Log: s.log, Metrics: s.deps.Registry,
 	})

@@ -69,8 +69,15 @@ type XMPPConfig struct {
 
 // XMPPDomainConfig is one XMPP domain and its server.
 type XMPPDomainConfig struct {
-	Name     string `toml:"name"`
+	Name string `toml:"name"`
+	// Upstream is the server's URL: xmpp: (STARTTLS), xmpps: (TLS from the
+	// start), xmpp+plain: (no TLS), ws: or wss: (RFC 7395).
 	Upstream string `toml:"upstream"`
+	// CAFile is a PEM file that replaces the system's roots.
+	CAFile string `toml:"ca_file"`
+	// SharedCert says that the edge shows the server's own certificate, so that
+	// channel binding by tls-server-end-point may pass.
+	SharedCert bool `toml:"shared_cert"`
 }
 
 // WakeConfig says how sleeping devices are waited for.
@@ -83,12 +90,30 @@ type WakeConfig struct {
 	CallPushInForeground bool          `toml:"call_push_in_foreground"`
 }
 
-// IMConfig says how long, and how many, messages are kept for their reader.
+// IMConfig says how long, and how many, messages are kept for their reader, and
+// what is done for a client that is away.
 type IMConfig struct {
 	Keep unit.Duration `toml:"keep"`
 	// PerAOR and PerDevice bound the messages held; one more is refused.
 	PerAOR    int `toml:"per_aor"`
 	PerDevice int `toml:"per_device"`
+	// PerSession and PerSessionBytes bound what an XMPP session holds: stanzas,
+	// and their bytes.
+	PerSession      int       `toml:"per_session"`
+	PerSessionBytes unit.Size `toml:"per_session_bytes"`
+	// SuspendedPresence is what others see while a client is away: away, keep
+	// (its own) or unavailable.
+	SuspendedPresence string `toml:"suspended_presence"`
+	// AwayDelay is how long others are not told that a flow was lost.
+	AwayDelay unit.Duration `toml:"away_delay"`
+	// Resume is how a client comes back to a session whose server is still
+	// there: probe (only its login is checked) or swap (the server resumes, too).
+	Resume string `toml:"resume"`
+	// ResumeMax is how long a session waits for its client.
+	ResumeMax unit.Duration `toml:"resume_max"`
+	// DesktopActive spares a device the push of a message while another client of
+	// its user was active within this time; 0 pushes always.
+	DesktopActive unit.Duration `toml:"desktop_active"`
 }
 
 // StoreConfig says where bindings live.
@@ -124,7 +149,10 @@ func DefaultConfig() Config {
 			Window: seconds(13), Ringback: "none", RingbackAfter: seconds(5),
 			DeviceKeep: seconds(720 * 3600), ReconnectGrace: seconds(5), CallPushInForeground: true,
 		},
-		IM:    IMConfig{Keep: seconds(168 * 3600), PerAOR: 2000, PerDevice: 1000},
+		IM: IMConfig{
+			Keep: seconds(168 * 3600), PerAOR: 2000, PerDevice: 1000, PerSession: 2000, PerSessionBytes: 4 << 20,
+			SuspendedPresence: "away", AwayDelay: seconds(10), Resume: "probe", ResumeMax: seconds(24 * 3600), DesktopActive: seconds(300),
+		},
 		Push:  PushConfig{Enabled: true, Keep: seconds(24 * 3600), PerMinute: 20, RefreshMargin: seconds(600)},
 		Store: StoreConfig{Dir: "/var/lib/sallyport", Replicas: 1},
 		Admin: AdminConfig{Listen: "127.0.0.1:9462"},

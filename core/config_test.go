@@ -29,6 +29,20 @@ func TestAGoodConfigHasNoFaults(t *testing.T) {
 	}
 }
 
+// xmpp sets a domain of XMPP.
+func xmpp(name, upstream string) func(*Config) {
+	return func(c *Config) { c.XMPP.Domains = []XMPPDomainConfig{{Name: name, Upstream: upstream}} }
+}
+
+func TestACoreMayServeXMPPAlone(t *testing.T) {
+	c := good()
+	c.SIP.Domains, c.SIP.Listen, c.SIP.Advertise = nil, nil, ""
+	xmpp("example.com", "xmpps://xmpp.example.com")(&c)
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestEachFaultNamesItsKey(t *testing.T) {
 	for want, spoil := range map[string]func(*Config){
 		"tunnel.edges":           func(c *Config) { c.Tunnel.Edges = nil },
@@ -39,51 +53,67 @@ func TestEachFaultNamesItsKey(t *testing.T) {
 		`push.quiet[0].vip: must be AORs or @domains (got "@")`: func(c *Config) {
 			c.Push.Quiet = []QuietConfig{{AOR: "*", Timezone: "UTC", VIP: []string{"tel:+49301", "x@y", "@"}}}
 		},
-		"tunnel.identity":                        func(c *Config) { c.Tunnel.Identity = "" },
-		"sip.listen":                             func(c *Config) { c.SIP.Listen = []string{"sctp:10.0.0.5:5061"} },
-		"sip.cert":                               func(c *Config) { c.SIP.Listen = []string{"tls:10.0.0.5:5061"} },
-		"sip.key":                                func(c *Config) { c.SIP.Cert = "core.pem" },
-		"sip.probe":                              func(c *Config) { c.SIP.Probe = seconds(1) },
-		"sip.domain[0].upstream_key":             func(c *Config) { c.SIP.Domains[0].UpstreamCert = "core.pem" },
-		"sip.listen: must say":                   func(c *Config) { c.SIP.Listen = nil },
-		"sip.advertise":                          func(c *Config) { c.SIP.Advertise = "pbx" },
-		"sip.trusted":                            func(c *Config) { c.SIP.Trusted = []string{"10.0.0.0"} },
-		"sip.domain:":                            func(c *Config) { c.SIP.Domains = nil },
-		"sip.domain[0].name":                     func(c *Config) { c.SIP.Domains[0].Name = "" },
-		"sip.domain[0]: needs":                   func(c *Config) { c.SIP.Domains[0].Upstream = nil },
-		"sip.domain[0]: upstream and users_file": func(c *Config) { c.SIP.Domains[0].UsersFile = "users" },
-		"sip.domain[0].upstream: ":               func(c *Config) { c.SIP.Domains[0].Upstream = "http://pbx" },
-		"sip.domain[0].upstream: must":           func(c *Config) { c.SIP.Domains[0].Upstream = int64(5060) },
-		"sip.domain[0].upstream_expires":         func(c *Config) { c.SIP.Domains[0].UpstreamExpires = seconds(5) },
-		"sip.domain[1].name":                     func(c *Config) { c.SIP.Domains = append(c.SIP.Domains, c.SIP.Domains[0]) },
-		"wake.window: must be 1s to 60s":         func(c *Config) { c.Wake.Window = seconds(61) },
-		"wake.ringback":                          func(c *Config) { c.Wake.Ringback = "182" },
-		"wake.ringback_after":                    func(c *Config) { c.Wake.RingbackAfter = seconds(-1) },
-		"wake.device_keep":                       func(c *Config) { c.Wake.DeviceKeep = seconds(0) },
-		"wake.reconnect_grace":                   func(c *Config) { c.Wake.ReconnectGrace = seconds(100) },
-		"push.proxy":                             func(c *Config) { c.Push.Proxy = "proxy" },
-		"push.app[0].provider":                   func(c *Config) { c.Push.Apps = []AppConfig{{ID: "a", Provider: "apple"}} },
-		"push.app[0].key_file":                   func(c *Config) { c.Push.Apps = []AppConfig{{ID: "a", Provider: "apns", TeamID: "T", KeyID: "K"}} },
-		"push.app[0].service_account":            func(c *Config) { c.Push.Apps = []AppConfig{{ID: "a", Provider: "fcm"}} },
-		"push.app[0].vapid_key":                  func(c *Config) { c.Push.Apps = []AppConfig{{ID: "a", Provider: "webpush"}} },
-		"push.app[0].subject":                    func(c *Config) { c.Push.Apps = []AppConfig{{ID: "a", Provider: "webpush", VAPIDKey: "k"}} },
-		"push.app[0].privacy":                    func(c *Config) { c.Push.Apps = []AppConfig{{ID: "a", Provider: "fcm", Privacy: "some"}} },
-		"push.keep":                              func(c *Config) { c.Push.Keep = seconds(0) },
-		"push.per_minute":                        func(c *Config) { c.Push.PerMinute = 0 },
-		"push.refresh_margin":                    func(c *Config) { c.Push.RefreshMargin = seconds(60) },
-		"push.quiet[0].aor":                      func(c *Config) { c.Push.Quiet = []QuietConfig{{}} },
-		"push.quiet[0].from":                     func(c *Config) { c.Push.Quiet = []QuietConfig{{AOR: "*", From: "10pm", To: "07:00"}} },
-		"push.quiet[0].days":                     func(c *Config) { c.Push.Quiet = []QuietConfig{{AOR: "*", Days: []string{"Monday"}}} },
-		"push.quiet[0].timezone":                 func(c *Config) { c.Push.Quiet = []QuietConfig{{AOR: "*", Timezone: "Berlin"}} },
-		"push.quiet[0].messages":                 func(c *Config) { c.Push.Quiet = []QuietConfig{{AOR: "*", Messages: "drop"}} },
-		"push.quiet[0].calls":                    func(c *Config) { c.Push.Quiet = []QuietConfig{{AOR: "*", Calls: "no"}} },
-		"store.key_file":                         func(c *Config) { c.Store.NATS = []string{"nats://a"} },
-		"store.dir":                              func(c *Config) { c.Store.Dir = "" },
-		"store.replicas":                         func(c *Config) { c.Store.Replicas = 0 },
-		"im.per_aor":                             func(c *Config) { c.IM.PerAOR = 999 },
-		"im.per_device":                          func(c *Config) { c.IM.PerDevice = 0 },
-		"im.keep":                                func(c *Config) { c.IM.Keep = seconds(0) },
-		"admin.token_file":                       func(c *Config) { c.Admin.Listen = "0.0.0.0:9462" },
+		"tunnel.identity":                         func(c *Config) { c.Tunnel.Identity = "" },
+		"sip.listen":                              func(c *Config) { c.SIP.Listen = []string{"sctp:10.0.0.5:5061"} },
+		"sip.cert":                                func(c *Config) { c.SIP.Listen = []string{"tls:10.0.0.5:5061"} },
+		"sip.key":                                 func(c *Config) { c.SIP.Cert = "core.pem" },
+		"sip.probe":                               func(c *Config) { c.SIP.Probe = seconds(1) },
+		"sip.domain[0].upstream_key":              func(c *Config) { c.SIP.Domains[0].UpstreamCert = "core.pem" },
+		"sip.listen: must say":                    func(c *Config) { c.SIP.Listen = nil },
+		"sip.advertise":                           func(c *Config) { c.SIP.Advertise = "pbx" },
+		"sip.trusted":                             func(c *Config) { c.SIP.Trusted = []string{"10.0.0.0"} },
+		"sip.domain:":                             func(c *Config) { c.SIP.Domains = nil },
+		"sip.domain[0].name":                      func(c *Config) { c.SIP.Domains[0].Name = "" },
+		"sip.domain[0]: needs":                    func(c *Config) { c.SIP.Domains[0].Upstream = nil },
+		"sip.domain[0]: upstream and users_file":  func(c *Config) { c.SIP.Domains[0].UsersFile = "users" },
+		"sip.domain[0].upstream: ":                func(c *Config) { c.SIP.Domains[0].Upstream = "http://pbx" },
+		"sip.domain[0].upstream: must":            func(c *Config) { c.SIP.Domains[0].Upstream = int64(5060) },
+		"sip.domain[0].upstream_expires":          func(c *Config) { c.SIP.Domains[0].UpstreamExpires = seconds(5) },
+		"sip.domain[1].name":                      func(c *Config) { c.SIP.Domains = append(c.SIP.Domains, c.SIP.Domains[0]) },
+		"wake.window: must be 1s to 60s":          func(c *Config) { c.Wake.Window = seconds(61) },
+		"wake.ringback":                           func(c *Config) { c.Wake.Ringback = "182" },
+		"wake.ringback_after":                     func(c *Config) { c.Wake.RingbackAfter = seconds(-1) },
+		"wake.device_keep":                        func(c *Config) { c.Wake.DeviceKeep = seconds(0) },
+		"wake.reconnect_grace":                    func(c *Config) { c.Wake.ReconnectGrace = seconds(100) },
+		"push.proxy":                              func(c *Config) { c.Push.Proxy = "proxy" },
+		"push.app[0].provider":                    func(c *Config) { c.Push.Apps = []AppConfig{{ID: "a", Provider: "apple"}} },
+		"push.app[0].key_file":                    func(c *Config) { c.Push.Apps = []AppConfig{{ID: "a", Provider: "apns", TeamID: "T", KeyID: "K"}} },
+		"push.app[0].service_account":             func(c *Config) { c.Push.Apps = []AppConfig{{ID: "a", Provider: "fcm"}} },
+		"push.app[0].vapid_key":                   func(c *Config) { c.Push.Apps = []AppConfig{{ID: "a", Provider: "webpush"}} },
+		"push.app[0].subject":                     func(c *Config) { c.Push.Apps = []AppConfig{{ID: "a", Provider: "webpush", VAPIDKey: "k"}} },
+		"push.app[0].privacy":                     func(c *Config) { c.Push.Apps = []AppConfig{{ID: "a", Provider: "fcm", Privacy: "some"}} },
+		"push.keep":                               func(c *Config) { c.Push.Keep = seconds(0) },
+		"push.per_minute":                         func(c *Config) { c.Push.PerMinute = 0 },
+		"push.refresh_margin":                     func(c *Config) { c.Push.RefreshMargin = seconds(60) },
+		"push.quiet[0].aor":                       func(c *Config) { c.Push.Quiet = []QuietConfig{{}} },
+		"push.quiet[0].from":                      func(c *Config) { c.Push.Quiet = []QuietConfig{{AOR: "*", From: "10pm", To: "07:00"}} },
+		"push.quiet[0].days":                      func(c *Config) { c.Push.Quiet = []QuietConfig{{AOR: "*", Days: []string{"Monday"}}} },
+		"push.quiet[0].timezone":                  func(c *Config) { c.Push.Quiet = []QuietConfig{{AOR: "*", Timezone: "Berlin"}} },
+		"push.quiet[0].messages":                  func(c *Config) { c.Push.Quiet = []QuietConfig{{AOR: "*", Messages: "drop"}} },
+		"push.quiet[0].calls":                     func(c *Config) { c.Push.Quiet = []QuietConfig{{AOR: "*", Calls: "no"}} },
+		"store.key_file":                          func(c *Config) { c.Store.NATS = []string{"nats://a"} },
+		"store.dir":                               func(c *Config) { c.Store.Dir = "" },
+		"store.replicas":                          func(c *Config) { c.Store.Replicas = 0 },
+		"im.per_aor":                              func(c *Config) { c.IM.PerAOR = 999 },
+		"im.per_device":                           func(c *Config) { c.IM.PerDevice = 0 },
+		"im.keep":                                 func(c *Config) { c.IM.Keep = seconds(0) },
+		"im.per_session: ":                        func(c *Config) { c.IM.PerSession = 0 },
+		"im.per_session_bytes":                    func(c *Config) { c.IM.PerSessionBytes = 1000 },
+		"im.suspended_presence":                   func(c *Config) { c.IM.SuspendedPresence = "dnd" },
+		"im.away_delay":                           func(c *Config) { c.IM.AwayDelay = seconds(-1) },
+		"im.resume: ":                             func(c *Config) { c.IM.Resume = "both" },
+		"im.resume_max":                           func(c *Config) { c.IM.ResumeMax = seconds(1) },
+		"im.desktop_active":                       func(c *Config) { c.IM.DesktopActive = seconds(-1) },
+		"xmpp.domain[0].name":                     xmpp("alice@example.com", "xmpp://a"),
+		"xmpp.domain[0].upstream: must begin":     xmpp("example.com", "http://a"),
+		"xmpp.domain[0].upstream: \"xmpp://\"":    xmpp("example.com", "xmpp://"),
+		"xmpp.domain[0].upstream: \"xmpp://a/b\"": xmpp("example.com", "xmpp://a/b"),
+		"xmpp.domain[0].upstream: \"wss://u@a\"":  xmpp("example.com", "wss://u@a"),
+		"xmpp.domain[1].name": func(c *Config) {
+			xmpp("example.com", "xmpp://a:5222")(c)
+			c.XMPP.Domains = append(c.XMPP.Domains, XMPPDomainConfig{Name: "Example.com", Upstream: "ws://a:5280/ws"})
+		},
+		"admin.token_file": func(c *Config) { c.Admin.Listen = "0.0.0.0:9462" },
 	} {
 		t.Run(want, func(t *testing.T) {
 			c := good()

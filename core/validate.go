@@ -61,6 +61,7 @@ func (c *Config) Validate() error {
 	var f faults
 	c.validateTunnel(&f)
 	c.validateSIP(&f)
+	c.validateXMPP(&f)
 	c.validateWake(&f)
 	c.validatePush(&f)
 	if c.Store.Dir == "" && len(c.Store.NATS) == 0 {
@@ -72,15 +73,7 @@ func (c *Config) Validate() error {
 	if c.Store.Replicas < 1 || c.Store.Replicas > 5 {
 		f.add("store.replicas", "must be 1 to 5 (got %d)", c.Store.Replicas)
 	}
-	if c.IM.Keep.Duration <= 0 {
-		f.add("im.keep", "must be positive (got %v)", c.IM.Keep)
-	}
-	if c.IM.PerDevice < 1 {
-		f.add("im.per_device", "must be at least 1 (got %d)", c.IM.PerDevice)
-	}
-	if c.IM.PerAOR < c.IM.PerDevice {
-		f.add("im.per_aor", "must be at least im.per_device, %d (got %d)", c.IM.PerDevice, c.IM.PerAOR)
-	}
+	c.validateIM(&f)
 	if err := (admin.Config{Listen: c.Admin.Listen, TokenFile: c.Admin.TokenFile, MetricsListen: c.Admin.MetricsListen}).Validate(); err != nil {
 		f = append(f, err)
 	}
@@ -116,8 +109,8 @@ func (c *Config) validateTunnel(f *faults) {
 }
 
 func (c *Config) validateSIP(f *faults) {
-	if len(c.SIP.Domains) == 0 {
-		f.add("sip.domain", "at least one [[sip.domain]] is needed")
+	if len(c.SIP.Domains) == 0 && len(c.XMPP.Domains) == 0 {
+		f.add("sip.domain", "at least one [[sip.domain]] or [[xmpp.domain]] is needed")
 	}
 	if len(c.SIP.Listen) == 0 && c.hasUpstream() {
 		f.add("sip.listen", "must say where the PBX reaches the core, for example \"tcp:10.0.0.5:5060\"")

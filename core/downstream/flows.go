@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,23 +33,24 @@ type Handler interface {
 // Flows holds every live flow of this core.
 type Flows struct {
 	// Static after New.
-	handler Handler
-	log     *slog.Logger
-	shards  []*shard
-	seed    maphash.Seed
+	handlers map[string]Handler // by service
+	log      *slog.Logger
+	shards   []*shard
+	seed     maphash.Seed
 
 	mu   sync.RWMutex
 	byID map[string]*Flow // guarded by mu
 }
 
 // New returns an empty table whose messages are handled by workers goroutines
-// once [Flows.Run] runs.
-func New(h Handler, workers int, log *slog.Logger) *Flows {
+// once [Flows.Run] runs: those of a service by the handler of that name, such
+// as "sip". The map must not be changed any more.
+func New(handlers map[string]Handler, workers int, log *slog.Logger) *Flows {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	fs := &Flows{
-		handler: h, log: log.With("room", "downstream"),
+		handlers: handlers, log: log.With("room", "downstream"),
 		seed: maphash.MakeSeed(), byID: make(map[string]*Flow),
 	}
 	for range max(workers, 1) {
@@ -60,7 +63,7 @@ func New(h Handler, workers int, log *slog.Logger) *Flows {
 func (fs *Flows) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, s := range fs.shards {
-		wg.Go(func() { s.run(fs.handler) })
+		wg.Go(s.run)
 	}
 	<-ctx.Done()
 	for _, s := range fs.shards {
@@ -71,14 +74,15 @@ func (fs *Flows) Run(ctx context.Context) error {
 }
 
 // Open takes a flow that an edge offers; it is the tunnel dialer's Open. A
-// flow for a service other than "sip" is refused with nil.
+// flow for a service without a handler is refused with nil.
 func (fs *Flows) Open(t *tunnel.Flow) tunnel.Handler {
 	info := t.Info()
-	if info.Service != "sip" {
+	h := fs.handlers[info.Service]
+	if h == nil {
 		fs.log.Warn("flow refused: no such service", "service", info.Service)
 		return nil
 	}
-	f := &Flow{owner: fs, tunnel: t, id: FlowID(t.Peer(), info.UUID), silent: info.Silent}
+	f := &Flow{owner: fs, handler: h, tunnel: t, id: FlowID(t.Peer(), info.UUID), silent: info.Silent}
 	f.shard = fs.shards[maphash.String(fs.seed, f.id)%uint64(len(fs.shards))]
 	fs.mu.Lock()
 	old := fs.byID[f.id]
@@ -90,6 +94,9 @@ func (fs *Flows) Open(t *tunnel.Flow) tunnel.Handler {
 	f.shard.put(job{f: f, kind: jobOpened})
 	return receiver{f}
 }
+
+// Services names what has a handler, sorted.
+func (fs *Flows) Services() []string { return slices.Sorted(maps.Keys(fs.handlers)) }
 
 // Get returns the live flow of that id, or nil.
 func (fs *Flows) Get(id string) *Flow {
@@ -105,13 +112,15 @@ func (fs *Flows) Len() int {
 	return len(fs.byID)
 }
 
-// All returns the live flows, in no order.
-func (fs *Flows) All() []*Flow {
+// All returns the live flows of a service, in no order.
+func (fs *Flows) All(service string) []*Flow {
 	fs.mu.RLock()
 	defer fs.mu.RUnlock()
 	all := make([]*Flow, 0, len(fs.byID))
 	for _, f := range fs.byID {
-		all = append(all, f)
+		if f.Info().Service == service {
+			all = append(all, f)
+		}
 	}
 	return all
 }
@@ -146,10 +155,11 @@ func Edge(flowID string) string {
 // A Flow is one client connection (RFC 5626 §2.1).
 type Flow struct {
 	// Static after Open.
-	owner  *Flows
-	tunnel *tunnel.Flow
-	id     string
-	shard  *shard
+	owner   *Flows
+	handler Handler
+	tunnel  *tunnel.Flow
+	id      string
+	shard   *shard
 
 	gone bool // owned by the shard's worker: Closed has been called
 

@@ -64,6 +64,7 @@ func (d *diary) reads(t *testing.T, want ...string) {
 type edge struct {
 	*tunnel.Acceptor
 	flows *downstream.Flows
+	other *diary // of the service "xmpp"
 }
 
 // withEdge runs a story between an edge and the flows of a core.
@@ -72,7 +73,8 @@ func withEdge(t *testing.T, d *diary, story func(t *testing.T, e *edge)) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		calls := make(chan net.Conn)
-		e := &edge{flows: downstream.New(d, 2, nil), Acceptor: tunnel.NewAcceptor(tunnel.AcceptorConfig{
+		other := &diary{}
+		e := &edge{other: other, flows: downstream.New(map[string]downstream.Handler{"sip": d, "xmpp": other}, 2, nil), Acceptor: tunnel.NewAcceptor(tunnel.AcceptorConfig{
 			Name: "edge1", Boot: 0xab,
 			Handshake: func(_ context.Context, c net.Conn) (net.Conn, string, error) { return c, "core1", nil }})}
 		dialer := tunnel.NewDialer(tunnel.DialerConfig{Name: "core1", Edges: []string{"edge1:1"}, Open: e.flows.Open,
@@ -169,10 +171,27 @@ func TestAFlowIsHeardInOrderFromOpenToClose(t *testing.T) {
 	})
 }
 
+func TestEachServiceHasItsHandler(t *testing.T) {
+	d := &diary{}
+	withEdge(t, d, func(t *testing.T, e *edge) {
+		a, _ := e.client(t, "a", "sip")
+		b, _ := e.client(t, "b", "xmpp")
+		d.reads(t, "opened a")
+		say(t, a, "one")
+		say(t, b, "two")
+		synctest.Wait()
+		if n := len(e.flows.All("xmpp")); n != 1 || !slices.Equal(e.flows.Services(), []string{"sip", "xmpp"}) {
+			t.Errorf("%d flows of xmpp; services %q", n, e.flows.Services())
+		}
+		d.reads(t, "a says one")
+		e.other.reads(t, "opened b", "b says two")
+	})
+}
+
 func TestAFlowOfAnotherServiceIsRefused(t *testing.T) {
 	d := &diary{}
 	withEdge(t, d, func(t *testing.T, e *edge) {
-		_, c := e.client(t, "x", "xmpp")
+		_, c := e.client(t, "x", "smtp")
 		d.reads(t)
 		if c.closed != "policy" {
 			t.Errorf("the flow ended %q, want policy", c.closed)
@@ -275,7 +294,7 @@ func TestAFlowThatIsGoneCannotBeSentTo(t *testing.T) {
 	d := &diary{}
 	withEdge(t, d, func(t *testing.T, e *edge) {
 		f, c := e.client(t, "a", "sip")
-		flow := e.flows.All()[0]
+		flow := e.flows.All("sip")[0]
 		if err := flow.Send([]byte("hello")); err != nil {
 			t.Fatal(err)
 		}

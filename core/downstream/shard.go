@@ -91,22 +91,23 @@ func (s *shard) take(spare []job) []job {
 	return batch
 }
 
-func (s *shard) run(h Handler) {
+func (s *shard) run() {
 	var batch []job
 	for {
 		if batch = s.take(batch); len(batch) == 0 {
 			return
 		}
 		for i := range batch {
-			batch[i].do(h)
+			batch[i].do()
 		}
 	}
 }
 
-func (j *job) do(h Handler) {
+func (j *job) do() {
 	if j.f.gone {
 		return
 	}
+	h := j.f.handler
 	switch j.kind {
 	case jobOpened:
 		h.Opened(j.f)

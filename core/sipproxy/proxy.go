@@ -203,7 +203,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	p.txs.close()
 	p.upTxs.closeAll()
 	if p.flows != nil {
-		for _, f := range p.flows.All() {
+		for _, f := range p.flows.All("sip") {
 			if pe, ok := f.User().(*peer); ok {
 				pe.txs.closeAll()
 			}

@@ -62,7 +62,7 @@ func TestAFlowThatEndsRightAfterTheLookIsWaitedForLikeOneThatEndedBefore(t *test
 			var once sync.Once
 			w.pushes.onCan = func() {
 				once.Do(func() {
-					for _, f := range w.proxy.flows.All() {
+					for _, f := range w.proxy.flows.All("sip") {
 						w.proxy.Closed(f, tunnel.CloseReset, "")
 						f.Close(tunnel.CloseReset, "")
 					}

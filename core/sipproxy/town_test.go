@@ -136,7 +136,7 @@ func (w *town) startCore() {
 	w.proxy = New(w.cfg, Deps{Location: w.loc, Waker: w.waker, Traces: w.traces, Messages: w.im})
 	w.im.Attach(w.proxy.Courier())
 	w.peers = &spy{Proxy: w.proxy}
-	w.flows = downstream.New(w.peers, 2, nil)
+	w.flows = downstream.New(map[string]downstream.Handler{"sip": w.peers}, 2, nil)
 	out := upstream.Config{
 		Upstreams: map[string][]string{"example.com": {"sip:10.0.0.9:5060;transport=" + cmp.Or(w.pbxOver, "tcp")}},
 		DialTCP:   w.dialPBX, KeepAlive: time.Hour,

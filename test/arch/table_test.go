@@ -40,6 +40,7 @@ var mayImport = map[string][]string{
 	"core/wake":           {"core/liveness", "core/push"},
 	"core/downstream":     {"tunnel"},
 	"core/upstream":       {"tunnel/sipstream", "core/sipmsg"},
+	"core/upstream/c2s":   {"core/stanza"},
 	"core/registrar":      {"core/location", "core/sipmsg"},
 	"core/trace":          {},
 	"core/im":             {"core/location", "core/wake"},
@@ -48,12 +49,15 @@ var mayImport = map[string][]string{
 		"core/registrar", "core/im", "core/trace", "core/sipmsg", "tunnel",
 	},
 	"core/xmppproxy": {
-		"core/location", "core/liveness", "core/wake", "core/downstream", "core/upstream", "core/im",
+		"core/location", "core/liveness", "core/wake", "core/downstream", "core/upstream", "core/upstream/c2s",
+		"core/im", "core/stanza", "core/xmppproxy/session", "core/xmppproxy/classify", "tunnel",
 	},
-	"core/xmppproxy/session": {"core/stanza"},
-	"core/jetstream":         {"core/location", "core/im", "core/push", "core/trace", "core/registrar"},
-	"core/admin":             {"core/*", "tunnel"},
-	"core":                   {"core/*", "tunnel", "tunnel/unit", "certs"},
+	"core/xmppproxy/session":  {"core/stanza"},
+	"core/xmppproxy/classify": {"core/stanza"},
+
+	"core/jetstream": {"core/location", "core/im", "core/push", "core/trace", "core/registrar", "core/xmppproxy/session"},
+	"core/admin":     {"core/*", "tunnel"},
+	"core":           {"core/*", "tunnel", "tunnel/unit", "certs"},
 
 	"cmd/internal/boot":  {},
 	"cmd/sallyport-edge": {"cmd/internal/boot", "edge"},
