@@ -1,35 +1,47 @@
 package stanza
 
-import "bytes"
+import (
+	"bytes"
+	"sync"
+)
 
 // Cutter is the state of one stream. It belongs to one goroutine. However the
 // stream was split, it looks at each byte a fixed number of times, and between
-// elements it holds no buffer.
+// elements it holds no buffer: after [NeedMore] with nothing begun it is some
+// 200 bytes.
 type Cutter struct {
 	limits Limits
 	err    error // after which there is nothing more
+	framed bool  // each Feed is one element
 
 	buf  []byte // what was fed and not yet returned
 	lent bool   // buf is the caller's
 	from int    // start of the element that is being read; all offsets count from here
 
-	open   bool    // the stream's header was read
-	header span    // name of the stream element, in name
-	name   []byte  // of the stream element, with its prefix
-	base   []ns    // what the header declared
-	scope  []decl  // what open elements declared, outermost first
-	stack  []span  // names of open elements
-	pos    int     // next byte to look at
-	in     place   // where pos is
-	scan   int     // in a tag: next byte to look at for its end
-	quote  byte    // in a tag: the quote that is open, 0 none
-	space  int     // blanks between elements, which end with this element
-	attrs  []tagAt // of the tag being read
-	seen   element // what is known of the element being read
+	open  bool   // the stream's header was read
+	name  []byte // of the stream element, with its prefix
+	base  []ns   // what the header declared
+	pos   int    // next byte to look at
+	in    place  // where pos is
+	scan  int    // in a tag: next byte to look at for its end
+	quote byte   // in a tag: the quote that is open, 0 none
+	space int    // blanks between elements, which end with this element
 
+	*work // nil between elements
+}
+
+// work is what a Cutter needs while there is an element.
+type work struct {
+	scope []decl  // what open elements declared, outermost first
+	stack []span  // names of open elements
+	attrs []tagAt // of the tag being read
+	seen  element // what is known of the element being read
 	out   Element
 	inner *Cutter // for Element.Inside
 }
+
+// works are shared by all streams, which are idle nearly always.
+var works = sync.Pool{New: func() any { return new(work) }}
 
 // span is a piece of the element that is being read.
 type span struct{ lo, hi int }
@@ -52,9 +64,18 @@ type element struct {
 	space    uri
 	attrs    []tagAt
 	children []child
+	unseen   int  // children beyond those
+	used     used // of what the header declared
 	kind     Kind // once it is closed
 	closed   bool
 }
+
+// used marks entries of Cutter.base. A header declares at most 64; around a
+// child there may be more, and those behind the first 64 count as used.
+type used uint64
+
+func (u *used) add(i int)     { *u |= 1 << min(i, 64) }
+func (u used) has(i int) bool { return i >= 64 || u&(1<<i) != 0 }
 
 type child struct {
 	local, raw span
@@ -79,16 +100,32 @@ const (
 // New makes a Cutter for a stream whose header is still to come.
 func New(l Limits) *Cutter { return &Cutter{limits: l.withDefaults()} }
 
+// NewFrames makes a Cutter for the messages of a WebSocket: each Feed is one
+// element and nothing else (RFC 7395 §3.3). One that declares no default
+// namespace is read as if on a stream.
+func NewFrames(l Limits) *Cutter {
+	return &Cutter{limits: l.withDefaults(), framed: true, open: true, base: streamBase}
+}
+
+// streamBase is what the header of each stream of ours declares.
+var streamBase = []ns{{nil, []byte(NSClient)}, {[]byte("stream"), []byte(NSStreams)}}
+
 // Restart expects another header next, as after authentication (RFC 6120
 // §6.3.2).
 func (c *Cutter) Restart() {
 	c.consume()
-	c.open, c.base = false, nil
+	if !c.framed {
+		c.open, c.base = false, nil
+	}
 }
 
 // Feed gives the bytes that were read. The Cutter uses p itself until Next
 // returned NeedMore.
 func (c *Cutter) Feed(p []byte) {
+	c.consume()
+	if c.framed && (c.from != len(c.buf) || len(p) == 0) && c.err == nil {
+		c.err = ErrSyntax
+	}
 	if c.from == len(c.buf) {
 		c.buf, c.from, c.lent = p, 0, true
 		return
@@ -105,25 +142,12 @@ func (c *Cutter) own() {
 	}
 }
 
-// Parse reads a text that is one element and nothing else, as in a message of
-// a WebSocket (RFC 7395 §3.3).
+// Parse reads a text that is one element and nothing else.
 func Parse(text []byte, l Limits) (*Element, error) {
-	c := &Cutter{limits: l.withDefaults(), open: true}
+	c := &Cutter{limits: l.withDefaults(), framed: true, open: true, work: new(work)}
 	c.Feed(text)
-	return c.only()
-}
-
-// only returns the one element that was fed.
-func (c *Cutter) only() (*Element, error) {
-	kind, e, err := c.Next()
-	switch {
-	case err != nil:
-		return nil, err
-	case kind != Whole, c.from+len(e.Raw) != len(c.buf), c.space != 0:
-		return nil, ErrSyntax
-	default:
-		return e, nil
-	}
+	_, e, err := c.Next()
+	return e, err
 }
 
 // Next returns what comes next in the stream. Blanks between elements
@@ -132,11 +156,18 @@ func (c *Cutter) Next() (Kind, *Element, error) {
 	if c.err != nil {
 		return NeedMore, nil, c.err
 	}
+	if c.work == nil {
+		if c.from == len(c.buf) {
+			return NeedMore, nil, nil
+		}
+		c.work = works.Get().(*work)
+	}
 	kind, err := c.next()
 	switch {
 	case err != nil:
 		c.err = err
 		c.buf, c.from = nil, 0
+		c.rest()
 		return NeedMore, nil, err
 	case kind == NeedMore:
 		c.keep()
@@ -146,11 +177,25 @@ func (c *Cutter) Next() (Kind, *Element, error) {
 	}
 }
 
+// rest gives back what is not needed between elements.
+func (c *Cutter) rest() {
+	c.reset()
+	clear(c.out.Attrs)
+	clear(c.out.Children)
+	c.out = Element{Attrs: c.out.Attrs[:0], Children: c.out.Children[:0]}
+	if c.inner != nil {
+		c.inner.buf = nil
+	}
+	works.Put(c.work)
+	c.work = nil
+}
+
 // keep holds on to what is unfinished, and to nothing else.
 func (c *Cutter) keep() {
 	switch {
 	case c.from == len(c.buf):
 		c.buf, c.from, c.lent = nil, 0, false
+		c.rest()
 	case c.lent:
 		c.own()
 	case c.from > 0:
@@ -162,20 +207,41 @@ func (c *Cutter) keep() {
 // reset forgets the element that was returned.
 func (c *Cutter) reset() {
 	c.scope, c.stack, c.attrs = c.scope[:0], c.stack[:0], c.attrs[:0]
-	c.pos, c.in, c.quote, c.space = 0, inText, 0, 0
+	c.pos, c.in, c.quote = 0, inText, 0
 	c.seen = element{attrs: c.seen.attrs[:0], children: c.seen.children[:0]}
 }
 
 // consume passes over the element that was returned last.
 func (c *Cutter) consume() {
-	if c.seen.closed {
+	if c.work != nil && c.seen.closed {
 		c.from += c.pos
+		c.space = 0
 		c.reset()
 	}
 }
 
 func (c *Cutter) next() (Kind, error) {
 	c.consume()
+	kind, err := c.read()
+	if c.framed && err == nil && !c.alone(kind) {
+		return NeedMore, ErrSyntax
+	}
+	return kind, err
+}
+
+// alone reports whether what was fed is one element, or was.
+func (c *Cutter) alone(kind Kind) bool {
+	switch kind {
+	case Whole:
+		return c.from+c.pos == len(c.buf) && c.space == 0
+	case NeedMore:
+		return c.from == len(c.buf) && c.space == 0
+	default:
+		return false
+	}
+}
+
+func (c *Cutter) read() (Kind, error) {
 	for {
 		rest := c.buf[c.from:]
 		if len(c.stack) == 0 && c.in == inText {

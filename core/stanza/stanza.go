@@ -1,9 +1,11 @@
 // Package stanza cuts an XMPP stream into its top-level elements (RFC 6120 §4,
 // §11) and looks at them as far as a proxy must: names, attributes, children.
-// It keeps the bytes as they came and never writes XML anew.
+// It keeps the bytes as they came and never writes XML anew: what has to be
+// added or taken away is cut in or out.
 //
-// It is strict where two parsers could read the same bytes differently, and
-// knows neither sessions nor what any element means.
+// It is strict where two parsers could read the same bytes differently. It
+// knows no sessions, and of meaning no more than what belongs to the stream
+// itself: its header and its features.
 package stanza
 
 import (
@@ -22,6 +24,8 @@ var (
 	ErrSyntax = errors.New("xml not well-formed")
 	// ErrPrefix: a namespace prefix that nobody declared.
 	ErrPrefix = errors.New("xml namespace prefix not declared")
+	// ErrNamespace: a stream of another namespace (RFC 6120 §4.8).
+	ErrNamespace = errors.New("xml namespace is not that of an XMPP stream")
 	// ErrTooLong: an element longer than [Limits.MaxElement].
 	ErrTooLong = errors.New("xml element too long")
 	// ErrTooDeep: elements nested deeper than [Limits.MaxDepth], or with more
@@ -37,6 +41,7 @@ var conditions = []struct {
 	{ErrRestricted, "restricted-xml"},
 	{ErrSyntax, "not-well-formed"},
 	{ErrPrefix, "bad-namespace-prefix"},
+	{ErrNamespace, "invalid-namespace"},
 	{ErrTooLong, "policy-violation"},
 	{ErrTooDeep, "policy-violation"},
 }
@@ -118,6 +123,7 @@ type Element struct {
 	Local, Space []byte // name and namespace
 	Attrs        []Attr
 	Children     []Child // the first 64, in order
+	Unseen       int     // how many come behind those
 
 	of *Cutter
 }
@@ -126,6 +132,8 @@ type Element struct {
 type Child struct {
 	Local, Space []byte
 	Raw          []byte
+
+	at int // in its parent
 }
 
 // Is reports whether e has this namespace and name.

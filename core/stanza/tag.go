@@ -107,6 +107,8 @@ func (c *Cutter) startTag(b []byte, lo, hi int) error {
 		c.seen.attrs = append(c.seen.attrs[:0], c.attrs...)
 	case depth == 1 && len(c.seen.children) < maxChildren:
 		c.seen.children = append(c.seen.children, child{local: local, space: space, raw: span{lo: start}})
+	case depth == 1:
+		c.seen.unseen++
 	}
 	if empty {
 		c.leave(depth)
@@ -227,6 +229,7 @@ func (c *Cutter) resolve(b []byte, prefix span) (uri, bool) {
 	}
 	for i := len(c.base) - 1; i >= 0; i-- {
 		if d := c.base[i]; bytes.Equal(d.prefix, p) {
+			c.seen.used.add(i)
 			return uri{known: d.uri}, true
 		}
 	}
@@ -247,14 +250,14 @@ func split(name span, colon int) (prefix, local span) {
 // finish shows what was read. b begins with it.
 func (c *Cutter) finish(b []byte) Kind {
 	e, s := &c.out, &c.seen
-	e.of, e.Raw = c, b[:c.pos:c.pos]
+	e.of, e.Raw, e.Unseen = c, b[:c.pos:c.pos], s.unseen
 	e.Local, e.Space = s.local.of(b), s.space.of(b)
 	e.Attrs, e.Children = e.Attrs[:0], e.Children[:0]
 	for _, a := range s.attrs {
 		e.Attrs = append(e.Attrs, Attr{Prefix: a.prefix.of(b), Local: a.local.of(b), Value: a.value.of(b)})
 	}
 	for _, ch := range s.children {
-		e.Children = append(e.Children, Child{Local: ch.local.of(b), Space: ch.space.of(b), Raw: ch.raw.of(b)})
+		e.Children = append(e.Children, Child{Local: ch.local.of(b), Space: ch.space.of(b), Raw: ch.raw.of(b), at: ch.raw.lo})
 	}
 	return s.kind
 }
@@ -271,15 +274,19 @@ func (u uri) of(b []byte) []byte {
 // inside reads a child of the element that was returned last.
 func (c *Cutter) inside(child *Child) (*Element, error) {
 	if c.inner == nil {
-		c.inner = &Cutter{limits: c.limits, open: true}
+		c.inner = &Cutter{framed: true, open: true, work: new(work)}
 	}
 	in := c.inner
-	in.err, in.from, in.base = nil, 0, append(in.base[:0], c.base...)
-	in.buf, in.lent = nil, false
+	if in.work == nil {
+		in.work = new(work)
+	}
+	in.limits, in.err, in.base = c.limits, nil, append(in.base[:0], c.base...)
+	in.buf, in.from, in.lent, in.space = nil, 0, false, 0
 	in.reset()
 	for _, d := range c.scope {
 		in.base = append(in.base, ns{d.prefix.of(c.out.Raw), d.uri.of(c.out.Raw)})
 	}
 	in.Feed(child.Raw)
-	return in.only()
+	_, e, err := in.Next()
+	return e, err
 }

@@ -149,7 +149,8 @@ func reference(b []byte) (r rune, n int) {
 		digits, base = hex, 16
 	}
 	for i := range len(digits) {
-		if x := digits[i] | 0x20; !(digits[i] >= '0' && digits[i] <= '9') && !(base == 16 && x >= 'a' && x <= 'f') {
+		x := digits[i]
+		if decimal, hex := x >= '0' && x <= '9', x|0x20 >= 'a' && x|0x20 <= 'f'; !decimal && (base == 10 || !hex) {
 			return 0, 0
 		}
 	}
@@ -189,8 +190,49 @@ func Unescape(b []byte) string {
 	if bytes.IndexByte(b, '&') < 0 {
 		return string(b)
 	}
-	out := make([]byte, 0, len(b))
-	for i := 0; i < len(b); {
+	return string(appendText(make([]byte, 0, len(b)), b, len(b)))
+}
+
+// Text returns the text of the whole element raw, unescaped, with that of the
+// elements inside; of a longer one the first most bytes, cut between characters.
+func Text(raw []byte, most int) string {
+	var out []byte
+	for i, _ := tagEnd(raw); i < len(raw) && len(out) < most; {
+		i++ // the '>'
+		n := bytes.IndexByte(raw[i:], '<')
+		if n < 0 {
+			break
+		}
+		out = appendText(out, raw[i:i+n], most)
+		i += n
+		if bytes.HasPrefix(raw[i:], cdataStart) {
+			i += len(cdataStart)
+			n = bytes.Index(raw[i:], cdataEnd)
+			out = append(out, raw[i:i+min(n, max(most-len(out), 0))]...)
+			i += n + len(cdataEnd) - 1
+			continue
+		}
+		n, _ = tagEnd(raw[i:])
+		i += n
+	}
+	out = out[:min(len(out), most)]
+	for {
+		if r, n := utf8.DecodeLastRune(out); r != utf8.RuneError || n != 1 {
+			return string(out)
+		}
+		out = out[:len(out)-1] // cut in its middle
+	}
+}
+
+// Text is the text of an element; see [Text].
+func (e *Element) Text(most int) string { return Text(e.Raw, most) }
+
+// Text is the text of a child; see [Text].
+func (c *Child) Text(most int) string { return Text(c.Raw, most) }
+
+// appendText resolves references, and stops soon after out has most bytes.
+func appendText(out, b []byte, most int) []byte {
+	for i := 0; i < len(b) && len(out) < most; {
 		if b[i] == '&' {
 			if r, n := reference(b[i:]); n > 0 {
 				out = utf8.AppendRune(out, r)
@@ -201,5 +243,29 @@ func Unescape(b []byte) string {
 		out = append(out, b[i])
 		i++
 	}
-	return string(out)
+	return out
+}
+
+// escapes are what may not stand as it is in a value or a text, or would not
+// come back as it is.
+var escapes = map[byte]string{
+	'&': "&amp;", '<': "&lt;", '>': "&gt;", '"': "&quot;", '\'': "&apos;", '\t': "&#9;", '\n': "&#10;", '\r': "&#13;",
+}
+
+// AppendEscaped appends s so that it can stand in a value or a text of XML.
+// What XML has no room for becomes U+FFFD.
+func AppendEscaped(dst []byte, s string) []byte {
+	for _, r := range s {
+		if r < utf8.RuneSelf {
+			if e, ok := escapes[byte(r)]; ok {
+				dst = append(dst, e...)
+				continue
+			}
+		}
+		if !isChar(r) {
+			r = utf8.RuneError
+		}
+		dst = utf8.AppendRune(dst, r)
+	}
+	return dst
 }
