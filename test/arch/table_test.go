@@ -70,6 +70,8 @@ var mayImport = map[string][]string{
 	"test/e2e":     {anything},
 	"test/interop": {anything},
 	"test/load":    {anything},
+	"test/process": {},
+	"test/xmpp":    {"core/stanza", "test/process"},
 	"test/lossy":   {},
 
 	"test/load/loadgen": {},
