@@ -42,7 +42,7 @@ func settle(t *testing.T, life time.Duration) *host {
 		t: t, registry: prometheus.NewRegistry(),
 		flows: make(chan *tunnel.Flow, 1000), heard: make(chan string, 1000), done: make(chan error, 1),
 	}
-	for _, addr := range []string{":443", ":5061", ":80", "10.1.0.4:7443"} {
+	for _, addr := range []string{":443", ":5061", ":5223", ":80", "10.1.0.4:7443"} {
 		h.doors[addr] = loopback(t)
 	}
 	h.cfg, h.dir = prepare(t)

@@ -23,7 +23,7 @@ type Config struct {
 type Public struct {
 	// Hostname is the name clients are set to.
 	Hostname string `toml:"hostname"`
-	// HTTPS is the address for WebSocket on /ws, and for SIP by ALPN; "" turns it off.
+	// HTTPS is the address for WebSocket on /ws, and for SIP and XMPP by ALPN; "" turns it off.
 	HTTPS string `toml:"https"`
 	// SIPS is the address for SIP over TLS; "" turns it off.
 	SIPS string `toml:"sips"`

@@ -114,7 +114,7 @@ func TestEveryFaultIsToldUnderItsKey(t *testing.T) {
 		`log.level: "loud" is none of debug, info, warn, error`:   `level = "info"=>level = "loud"`,
 		`log.format: "xml" is none of json, text`:                 `format = "json"=>format = "xml"`,
 		`admin.listen: "localhost" is no address to listen on`:    `listen = "127.0.0.1:9461"=>listen = "localhost"`,
-		`public.https: and public.sips are both off`:              "https = \":443\"\nsips  = \":5061\"=>https = \"\"\nsips = \"\"",
+		`public.https: public.sips and public.xmpps are all off`:  "https = \":443\"\nsips  = \":5061\"\nhttp  = \"\"\nxmpps = \":5223\"=>https = \"\"\nsips = \"\"\nxmpps = \"\"",
 		`public.http: redirects to public.https, which is off`:    "https = \":443\"\nsips  = \":5061\"\nhttp  = \"\"=>https = \"\"\nsips = \":5061\"\nhttp = \":80\"",
 		`public.pong_timeout: must be from 100ms to 1h (got 99h)`: `pong_timeout = "10s"=>pong_timeout = "99h"`,
 	}

@@ -50,8 +50,9 @@ func (s *Server) open() (doors []*door, inner net.Listener, err error) {
 		protocols             []string // by ALPN; nil: whatever the client offers is ignored
 		enter                 func(context.Context, *door, *guest)
 	}{
-		{"https", p.HTTPS, p.AdvertiseHTTPS, []string{"http/1.1", "sip"}, s.enterHTTPS},
+		{"https", p.HTTPS, p.AdvertiseHTTPS, []string{"http/1.1", alpnSIP, alpnXMPP}, s.enterHTTPS},
 		{"sips", p.SIPS, p.AdvertiseSIPS, nil, s.enterSIPS},
+		{"xmpps", p.XMPPS, "", []string{alpnXMPP}, s.enterXMPPS},
 		{"http", p.HTTP, "", nil, s.enterHTTP},
 	}
 	for _, d := range plan {
@@ -70,9 +71,6 @@ func (s *Server) open() (doors []*door, inner net.Listener, err error) {
 			made.tls = s.tlsFor(d.name, d.protocols)
 		}
 		doors = append(doors, made)
-	}
-	if p.XMPPS != "" {
-		s.log.Info("listener left closed: this version carries no XMPP", "listener", "xmpps", "addr", p.XMPPS)
 	}
 	l, err := s.listen("tunnel.listen", s.cfg.Tunnel.Listen)
 	if err != nil {
@@ -175,15 +173,28 @@ func (s *Server) handshake(ctx context.Context, d *door, g *guest) *tls.Conn {
 	return nil
 }
 
+// The names of what is spoken without HTTP, in ALPN (IANA registry, XEP-0368).
+const alpnSIP, alpnXMPP = "sip", "xmpp-client"
+
 // enterSIPS is SIP over TLS.
 func (s *Server) enterSIPS(ctx context.Context, d *door, g *guest) {
 	if secure := s.handshake(ctx, d, g); secure != nil {
-		s.seatStream(d, g, secure)
+		s.seatStream(d, g, secure, flow.SIPTLS)
 	}
 }
 
-// enterHTTPS is SIP over TLS where ALPN says so, otherwise WebSocket. Of the
-// certificate authority, the handshake was all it wanted.
+// enterXMPPS is XMPP over TLS. Where nobody inside speaks it, no handshake is
+// spent on it.
+func (s *Server) enterXMPPS(ctx context.Context, d *door, g *guest) {
+	if !s.relay.Ready(flow.XMPPTLS) {
+		s.refuseKind(d, g, flow.XMPPTLS)
+	} else if secure := s.handshake(ctx, d, g); secure != nil {
+		s.seatStream(d, g, secure, flow.XMPPTLS)
+	}
+}
+
+// enterHTTPS is SIP or XMPP over TLS where ALPN says so, otherwise WebSocket.
+// Of the certificate authority, the handshake was all it wanted.
 func (s *Server) enterHTTPS(ctx context.Context, d *door, g *guest) {
 	secure := s.handshake(ctx, d, g)
 	switch {
@@ -191,8 +202,10 @@ func (s *Server) enterHTTPS(ctx context.Context, d *door, g *guest) {
 	case secure.ConnectionState().NegotiatedProtocol == certs.ACMEProtocol:
 		_ = secure.Close()
 		g.pass.Leave()
-	case secure.ConnectionState().NegotiatedProtocol == "sip":
-		s.seatStream(d, g, secure)
+	case secure.ConnectionState().NegotiatedProtocol == alpnSIP:
+		s.seatStream(d, g, secure, flow.SIPTLS)
+	case secure.ConnectionState().NegotiatedProtocol == alpnXMPP:
+		s.seatStream(d, g, secure, flow.XMPPTLS)
 	default:
 		s.seatWebSocket(ctx, d, g, secure)
 	}
@@ -217,36 +230,72 @@ func (s *Server) httpsHost() string {
 	return public
 }
 
-func (s *Server) seatStream(d *door, g *guest, secure *tls.Conn) {
-	if !s.relay.Ready() {
+func (s *Server) seatStream(d *door, g *guest, secure *tls.Conn, k flow.Kind) {
+	if !s.relay.Ready(k) {
 		_ = secure.Close()
-		s.refuse(d, g, admission.NoCore, tunnel.ErrNoCore)
+		s.refuseKind(d, g, k)
 		return
 	}
-	s.relay.Serve(s.transport.Stream(secure), flow.TLS, d.info(g, secure, "tls"), g.pass)
+	conn := s.transport.Stream
+	if k == flow.XMPPTLS {
+		conn = s.transport.Raw
+	}
+	s.relay.Serve(conn(secure), k, d.info(g, secure), g.pass)
+}
+
+// refuseKind ends a guest to whom nobody inside could talk.
+func (s *Server) refuseKind(d *door, g *guest, k flow.Kind) {
+	why := admission.NoCore
+	if s.acceptor.Ready() {
+		why = admission.NoService
+		s.noService(k)
+	}
+	s.refuse(d, g, why, tunnel.ErrNoCore)
+}
+
+// noService says, once for each service, that the cores do not carry it.
+func (s *Server) noService(k flow.Kind) {
+	if _, said := s.unserved.LoadOrStore(k.Service(), true); !said {
+		s.log.Warn("clients are refused: no core that is connected carries their service",
+			"service", k.Service(), "remedy", "configure a domain of it on a core, or turn its listener off here")
+	}
+}
+
+// kindOf is what a WebSocket client is, by its subprotocol.
+func kindOf(subprotocol string) flow.Kind {
+	if subprotocol == transport.XMPP {
+		return flow.XMPPWSS
+	}
+	return flow.SIPWSS
 }
 
 func (s *Server) seatWebSocket(ctx context.Context, d *door, g *guest, secure *tls.Conn) {
 	stop := context.AfterFunc(ctx, func() { _ = g.conn.Close() })
 	conn, asked, err := s.transport.WebSocket(secure, transport.Upgrade{
 		Origins: s.cfg.Public.Origins, Timeout: s.cfg.Limits.HandshakeTimeout.Duration,
-		Ready: s.relay.Ready, RetryAfter: retryAfter,
+		Ready:      func(subprotocol string) bool { return s.relay.Ready(kindOf(subprotocol)) },
+		RetryAfter: retryAfter,
 	})
 	stop()
-	if err != nil {
-		s.refuse(d, g, whyDenied(err), err)
+	k := kindOf(asked.Subprotocol)
+	switch why := whyDenied(err); {
+	case why == admission.NoCore:
+		s.refuseKind(d, g, k)
+		return
+	case err != nil:
+		s.refuse(d, g, why, err)
 		return
 	}
-	info := d.info(g, secure, "wss")
+	info := d.info(g, secure)
 	info.Host, info.Path, info.Origin, info.Subprotocol = asked.Host, asked.Path, asked.Origin, asked.Subprotocol
-	s.relay.Serve(conn, flow.WSS, info, g.pass)
+	s.relay.Serve(conn, k, info, g.pass)
 }
 
 // info is what the core is told of a guest.
-func (d *door) info(g *guest, secure *tls.Conn, kind string) tunnel.Info {
+func (d *door) info(g *guest, secure *tls.Conn) tunnel.Info {
 	state := secure.ConnectionState()
 	return tunnel.Info{
-		Service: "sip", Transport: kind, Remote: transport.RemoteOf(g.conn), Public: d.public,
+		Remote: transport.RemoteOf(g.conn), Public: d.public,
 		SNI: state.ServerName, TLSVersion: state.Version, FlowTimer: d.timer, Since: g.since,
 	}
 }
@@ -261,10 +310,13 @@ var denied = map[transport.Denied]admission.Reason{
 	transport.DeniedNotReady:    admission.NoCore,
 }
 
-// whyDenied is the reason of a refused upgrade.
+// whyDenied is the reason of a refused upgrade, "" for one that was not.
 func whyDenied(err error) admission.Reason {
 	var no *transport.Refusal
-	if errors.As(err, &no) {
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &no):
 		return denied[no.Why]
 	}
 	return admission.HTTP

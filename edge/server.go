@@ -61,6 +61,7 @@ type Server struct {
 	ready     atomic.Bool
 	drain     chan struct{} // closed by Drain
 	drainOnce sync.Once
+	unserved  sync.Map // services of which it was said that no core carries them
 
 	// Guarded by mu.
 	mu    sync.Mutex
@@ -146,7 +147,7 @@ func (s *Server) authenticate(ctx context.Context, c net.Conn) (net.Conn, string
 // there is a certificate to show.
 func (s *Server) Ready() bool { return s.ready.Load() }
 
-// Addr is the address listened on as https, sips, http or tunnel; nil before
+// Addr is the address listened on as https, sips, xmpps, http or tunnel; nil before
 // the edge is ready, and where that listener is off.
 func (s *Server) Addr(listener string) net.Addr {
 	s.mu.Lock()

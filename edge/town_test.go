@@ -105,8 +105,8 @@ func (w *world) dial(ctx context.Context, source, addr string) (net.Conn, error)
 	}
 }
 
-// town is an edge in a world, and a core that answers every request with its
-// number.
+// town is an edge in a world, and a core that answers every message: in SIP
+// with a 200, in XMPP with what it said.
 type town struct {
 	*world
 	t        *testing.T
@@ -115,6 +115,7 @@ type town struct {
 	registry *prometheus.Registry
 	logs     *bytes.Buffer
 	dir      string
+	services []string       // that the core takes; nil: any
 	core     *tunnel.Dialer // set when it runs
 	flows    chan *tunnel.Flow
 	heard    chan string
@@ -135,8 +136,10 @@ func prepare(t testing.TB) (cfg edge.Config, dir string) {
 	must(ca.Init(dir))
 	_, err := ca.Issue(dir, certs.RoleEdge, "edge1.example.com", 90)
 	must(err)
-	_, err = ca.Issue(dir, certs.RoleCore, "core1", 90)
-	must(err)
+	for _, core := range []string{"core1", "core2"} {
+		_, err = ca.Issue(dir, certs.RoleCore, core, 90)
+		must(err)
+	}
 	writePublic(t, dir, 1)
 	cfg = edge.DefaultConfig()
 	cfg.Public.Hostname = "edge.example.com"
@@ -176,13 +179,19 @@ func writePublicUntil(t testing.TB, dir string, serial int64, end time.Time) {
 // found runs a whole edge, and a core unless told otherwise.
 func found(t *testing.T, core bool, change func(*edge.Config)) *town {
 	t.Helper()
+	return foundFor(t, nil, core, change)
+}
+
+// foundFor is found with a core for some services.
+func foundFor(t *testing.T, services []string, core bool, change func(*edge.Config)) *town {
+	t.Helper()
 	cfg, dir := prepare(t)
 	if change != nil {
 		change(&cfg)
 	}
 	w := &town{
 		world: &world{places: make(map[string]*place)}, t: t, cfg: cfg, dir: dir, registry: prometheus.NewRegistry(), logs: new(bytes.Buffer),
-		flows: make(chan *tunnel.Flow, 1000), heard: make(chan string, 1000), done: make(chan error, 1),
+		services: services, flows: make(chan *tunnel.Flow, 1000), heard: make(chan string, 1000), done: make(chan error, 1),
 	}
 	var err error
 	w.server, err = edge.New(cfg, edge.Deps{
@@ -223,13 +232,18 @@ func found(t *testing.T, core bool, change func(*edge.Config)) *town {
 
 // runCore is a core with the bundle in dir.
 func runCore(t testing.TB, ctx context.Context, dir string, h *town, dial func(context.Context) (net.Conn, error)) error {
-	bundle, err := certs.LoadBundle(filepath.Join(dir, "core1.pem"))
+	return runCoreAs(t, ctx, dir, "core1", h, dial)
+}
+
+// runCoreAs is runCore under another name.
+func runCoreAs(t testing.TB, ctx context.Context, dir, name string, h *town, dial func(context.Context) (net.Conn, error)) error {
+	bundle, err := certs.LoadBundle(filepath.Join(dir, name+".pem"))
 	if err != nil {
 		t.Error(err)
 		return err
 	}
 	h.core = tunnel.NewDialer(tunnel.DialerConfig{
-		Name: bundle.Name(), Edges: []string{"edge1.example.com:7443"},
+		Name: bundle.Name(), Edges: []string{"edge1.example.com:7443"}, Services: h.services,
 		Open: func(f *tunnel.Flow) tunnel.Handler { h.flows <- f; return h },
 		Dial: func(ctx context.Context, _ string) (net.Conn, string, error) {
 			c, err := dial(ctx)
@@ -251,6 +265,10 @@ func runCore(t testing.TB, ctx context.Context, dir string, h *town, dial func(c
 func (w *town) Message(f *tunnel.Flow, p []byte) {
 	f.Consumed(len(p))
 	w.heard <- string(p[:min(len(p), 60)]) // all of an OPTIONS
+	if f.Info().Service == "xmpp" {
+		_ = f.Send(p)
+		return
+	}
 	_ = f.Send([]byte("SIP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n"))
 }
 func (w *town) Event(_ *tunnel.Flow, e tunnel.Event) { w.heard <- e.String() }

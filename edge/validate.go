@@ -50,8 +50,8 @@ func (p Public) validate(f *faults) {
 	f.address("public.sips", p.SIPS, false)
 	f.address("public.http", p.HTTP, false)
 	f.address("public.xmpps", p.XMPPS, false)
-	if p.HTTPS == "" && p.SIPS == "" {
-		f.add("public.https", "and public.sips are both off: clients have no way in")
+	if !p.open() {
+		f.add("public.https", "public.sips and public.xmpps are all off: clients have no way in")
 	}
 	if p.HTTP != "" && p.HTTPS == "" {
 		f.add("public.http", "redirects to public.https, which is off: turn both on or both off")
@@ -68,6 +68,9 @@ func (p Public) validate(f *faults) {
 	f.between("public.flow_timer", p.FlowTimer, time.Second, 24*time.Hour)
 	f.between("public.tcp_user_timeout", p.TCPUserTimeout, time.Second, time.Hour)
 }
+
+// open reports whether clients have any way in.
+func (p Public) open() bool { return p.HTTPS != "" || p.SIPS != "" || p.XMPPS != "" }
 
 func (t TLS) validate(f *faults) {
 	pair := func(key, cert, private string) {
@@ -115,7 +118,7 @@ func (c Config) validateACME(f *faults) {
 	if isHost(host) && (err == nil || !strings.Contains(host, ".")) {
 		f.add("tls.acme", "no authority is asked to certify %q: set public.hostname to a DNS name with a dot, or name files in tls.cert and tls.key", c.Public.Hostname)
 	}
-	if c.Public.HTTPS == "" && c.Public.SIPS != "" && c.Public.HTTP == "" { // otherwise that is said already
+	if c.Public.HTTPS == "" && c.Public.open() && c.Public.HTTP == "" { // otherwise that is said already
 		f.add("tls.acme", "the certificate authority calls on public.https, which is off: turn it on, or name files in tls.cert and tls.key")
 	}
 }

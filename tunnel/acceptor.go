@@ -285,6 +285,19 @@ func (a *Acceptor) Ready() bool {
 	return false
 }
 
+// Serves tells whether at least one session is up whose core takes flows of
+// that service.
+func (a *Acceptor) Serves(service string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, s := range a.live {
+		if up, _ := s.carried(); up && s.serves(service) {
+			return true
+		}
+	}
+	return false
+}
+
 // Sessions returns the sessions there are, by the core's name, and after them
 // those whose flows wait for another.
 func (a *Acceptor) Sessions() []SessionStatus {

@@ -28,8 +28,9 @@ const (
 	HTTP          Reason = "http"              // no HTTP, or no WebSocket upgrade
 	NotFound      Reason = "not_found"         // a path that is not served
 	Origin        Reason = "origin"            // a web page from elsewhere
-	Subprotocol   Reason = "subprotocol"       // WebSocket, but not for SIP
+	Subprotocol   Reason = "subprotocol"       // WebSocket, but for neither SIP nor XMPP
 	NoCore        Reason = "no_core"           // nobody inside to talk to
+	NoService     Reason = "no_service"        // somebody, but none that speaks XMPP
 	ShuttingDown  Reason = "shutting_down"     // the door is being closed
 )
 

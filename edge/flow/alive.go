@@ -17,7 +17,7 @@ func (f *Flow) hear(keepAlive bool) {
 	f.missed = 0
 	changed := f.silent
 	f.silent = false
-	if f.kind == TLS && (keepAlive || f.ruled) && !f.watching {
+	if kinds[f.kind].crlf && (keepAlive || f.ruled) && !f.watching {
 		f.watchIn(f.quietFor())
 	}
 	f.mu.Unlock()
@@ -72,7 +72,7 @@ func (w *watch) Run() {
 	}
 	f.table.running.Add(1)
 	defer f.table.running.Done()
-	if f.kind == WSS {
+	if kinds[f.kind].pinged {
 		f.mu.Unlock()
 		f.ping()
 		return

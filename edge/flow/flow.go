@@ -63,7 +63,7 @@ func (f *Flow) Start(owner Owner) {
 	f.heard = time.Now()
 	t.running.Add(1) // until Ended
 	t.add(f)
-	if f.kind == WSS && t.cfg.WSPing > 0 {
+	if kinds[f.kind].pinged && t.cfg.WSPing > 0 {
 		f.watchIn(t.cfg.WSPing)
 	}
 	f.mu.Unlock()
@@ -224,7 +224,7 @@ func (r *receiver) Message(p []byte) error {
 // same time are one, so that a flood of questions queues nothing.
 func (r *receiver) KeepAlive() {
 	f := (*Flow)(r)
-	f.hear(f.kind == TLS)
+	f.hear(true)
 	f.mu.Lock()
 	f.pong = true
 	f.wakeWriter()

@@ -125,7 +125,7 @@ func leave(table *flow.Table) { table.Goodbye(context.Background(), 0) }
 
 func TestMissedPongIsSilenceAndTheSecondTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		table, _, l, d := begin(config(), flow.WSS)
+		table, _, l, d := begin(config(), flow.SIPWSS)
 		d.expect(t, "35s silent true", "1m0s ended keepalive-lost")
 		leave(table)
 		if l.reason != transport.KeepaliveLost {
@@ -136,7 +136,7 @@ func TestMissedPongIsSilenceAndTheSecondTheEnd(t *testing.T) {
 
 func TestSilentClientThatAnswersAgainIsAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		table, _, l, d := begin(config(), flow.WSS)
+		table, _, l, d := begin(config(), flow.SIPWSS)
 		d.expect(t, "35s silent true")
 		time.Sleep(5 * time.Second)
 		l.recv.Alive() // a late pong
@@ -149,7 +149,7 @@ func TestSilentClientThatAnswersAgainIsAlive(t *testing.T) {
 
 func TestMessageOfASilentClientComesAfterItsReturn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		table, _, l, d := begin(config(), flow.WSS)
+		table, _, l, d := begin(config(), flow.SIPWSS)
 		d.expect(t, "35s silent true")
 		_ = l.recv.Message([]byte("hi"))
 		d.expect(t, "35s silent false", "35s message hi")
@@ -159,7 +159,7 @@ func TestMessageOfASilentClientComesAfterItsReturn(t *testing.T) {
 
 func TestAnsweringClientIsLeftInPeace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		table, _, l, d := begin(config(), flow.WSS)
+		table, _, l, d := begin(config(), flow.SIPWSS)
 		for range 100 {
 			l.answers <- struct{}{}
 		}
@@ -170,7 +170,7 @@ func TestAnsweringClientIsLeftInPeace(t *testing.T) {
 
 func TestOB6_StreamWithKeepAlivesIsSilentAfterFlowTimerAnd30s(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		table, _, l, d := begin(config(), flow.TLS)
+		table, _, l, d := begin(config(), flow.SIPTLS)
 		l.recv.KeepAlive()
 		time.Sleep(100 * time.Second)
 		_ = l.recv.Message([]byte("hi"))
@@ -184,7 +184,7 @@ func TestOB6_StreamWithKeepAlivesIsSilentAfterFlowTimerAnd30s(t *testing.T) {
 
 func TestStreamWithoutKeepAlivesMayBeQuiet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		table, _, l, d := begin(config(), flow.TLS)
+		table, _, l, d := begin(config(), flow.SIPTLS)
 		_ = l.recv.Message([]byte("hi"))
 		d.expect(t, "0s message hi")
 		l.recv.Alive()
@@ -195,7 +195,7 @@ func TestStreamWithoutKeepAlivesMayBeQuiet(t *testing.T) {
 
 func TestOB5_KeepAliveIsAnsweredAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		table, _, l, _ := begin(config(), flow.TLS)
+		table, _, l, _ := begin(config(), flow.SIPTLS)
 		l.recv.KeepAlive()
 		if got := <-l.wrote; got != "pong" {
 			t.Errorf("wrote %q", got)
@@ -209,7 +209,7 @@ func TestFloodOfKeepAlivesQueuesNothing(t *testing.T) {
 		l := newLine()
 		l.wrote = make(chan string) // nobody reads yet
 		table := flow.NewTable(config())
-		table.New(l, flow.TLS).Start(newDiary())
+		table.New(l, flow.SIPTLS).Start(newDiary())
 		for range 1000 {
 			l.recv.KeepAlive()
 		}
@@ -234,7 +234,7 @@ func TestFloodOfKeepAlivesQueuesNothing(t *testing.T) {
 
 func TestMessagesAreWrittenInOrderAndAccountedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		table, f, l, d := begin(config(), flow.TLS)
+		table, f, l, d := begin(config(), flow.SIPTLS)
 		for _, m := range []string{"a", "bb", "ccc"} {
 			p := []byte(m)
 			f.Send(p)
@@ -253,7 +253,7 @@ func TestQueueIsBounded(t *testing.T) {
 		l, d := newLine(), newDiary()
 		l.wrote = make(chan string)
 		table := flow.NewTable(config())
-		f := table.New(l, flow.TLS)
+		f := table.New(l, flow.SIPTLS)
 		f.Start(d)
 		f.Send([]byte(strings.Repeat("x", 600)))
 		synctest.Wait() // it is in the hands of the writer, and counts
@@ -270,7 +270,7 @@ func TestFinishWritesWhatWaits(t *testing.T) {
 		l, d := newLine(), newDiary()
 		l.wrote = make(chan string)
 		table := flow.NewTable(config())
-		f := table.New(l, flow.TLS)
+		f := table.New(l, flow.SIPTLS)
 		f.Start(d)
 		f.Send([]byte("403"))
 		f.Send([]byte("bye"))
@@ -289,7 +289,7 @@ func TestEndInterruptsAnOwnerThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table := flow.NewTable(config())
 		l, w := newLine(), &waiting{newDiary()}
-		f := table.New(l, flow.TLS)
+		f := table.New(l, flow.SIPTLS)
 		f.Start(w)
 		done := make(chan error)
 		go func() { done <- l.recv.Message([]byte("hi")) }()
@@ -310,7 +310,7 @@ func TestGoodbyeIsSpreadEvenly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table, d := flow.NewTable(config()), newDiary()
 		for range 100 {
-			table.New(newLine(), flow.TLS).Start(d)
+			table.New(newLine(), flow.SIPTLS).Start(d)
 		}
 		go func() {
 			time.Sleep(5*time.Second - time.Millisecond)
@@ -333,7 +333,7 @@ func TestGoodbyeHurriesWhenToldTo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table, d := flow.NewTable(config()), newDiary()
 		for range 100 {
-			table.New(newLine(), flow.TLS).Start(d)
+			table.New(newLine(), flow.SIPTLS).Start(d)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
@@ -352,16 +352,18 @@ func TestFlowsAndEndsAreCounted(t *testing.T) {
 		cfg.Metrics = reg
 		table := flow.NewTable(cfg)
 		l := newLine()
-		f := table.New(l, flow.WSS)
+		f := table.New(l, flow.SIPWSS)
 		f.Start(newDiary())
 		_ = l.recv.Message([]byte("four"))
 		f.Send([]byte("sixsix"))
 		synctest.Wait()
 		want := `
-			# HELP sallyport_edge_flows Live client flows, by transport.
+			# HELP sallyport_edge_flows Live client flows, by service and transport.
 			# TYPE sallyport_edge_flows gauge
-			sallyport_edge_flows{transport="tls"} 0
-			sallyport_edge_flows{transport="wss"} 1
+			sallyport_edge_flows{service="sip",transport="tls"} 0
+			sallyport_edge_flows{service="sip",transport="wss"} 1
+			sallyport_edge_flows{service="xmpp",transport="tls"} 0
+			sallyport_edge_flows{service="xmpp",transport="wss"} 0
 			# HELP sallyport_edge_message_bytes_total Bytes of messages carried, up from clients and down to them.
 			# TYPE sallyport_edge_message_bytes_total counter
 			sallyport_edge_message_bytes_total{direction="down"} 6

@@ -15,7 +15,7 @@ var directionNames = [...]string{up: "up", down: "down"}
 // metrics counts flows and what they carry. Its counters are looked up once,
 // since they are on the path of every message.
 type metrics struct {
-	flows    *prometheus.GaugeVec
+	flows    [len(kinds)]prometheus.Gauge
 	closed   *prometheus.CounterVec
 	messages [len(directionNames)]prometheus.Counter
 	bytes    [len(directionNames)]prometheus.Counter
@@ -25,11 +25,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	counter := func(name, help, label string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
 	}
+	flows := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "sallyport_edge_flows",
+		Help: "Live client flows, by service and transport.",
+	}, []string{"service", "transport"})
 	m := &metrics{
-		flows: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "sallyport_edge_flows",
-			Help: "Live client flows, by transport.",
-		}, []string{"transport"}),
 		closed: counter("sallyport_edge_closed_total", "Client flows that ended, by reason.", "reason"),
 	}
 	messages := counter("sallyport_edge_messages_total", "Messages carried, up from clients and down to them.", "direction")
@@ -38,11 +38,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.messages[d] = messages.WithLabelValues(name)
 		m.bytes[d] = bytes.WithLabelValues(name)
 	}
-	for _, k := range []Kind{TLS, WSS} {
-		m.flows.WithLabelValues(string(k))
+	for k, is := range kinds {
+		m.flows[k] = flows.WithLabelValues(is.service, is.transport)
 	}
 	if reg != nil {
-		reg.MustRegister(m.flows, m.closed, messages, bytes)
+		reg.MustRegister(flows, m.closed, messages, bytes)
 	}
 	return m
 }

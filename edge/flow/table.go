@@ -89,14 +89,34 @@ func NewTable(cfg Config) *Table {
 	return &Table{cfg: cfg, metrics: newMetrics(cfg.Metrics), clock: alarm.New(), flows: make(map[*Flow]struct{})}
 }
 
-// Kind is how a client is connected. It is a label of metrics.
-type Kind string
+// Kind is what a client speaks and how it is connected.
+type Kind uint8
 
 // The kinds.
 const (
-	TLS Kind = "tls" // CRLF keep-alives, if any, come from the client
-	WSS Kind = "wss" // pings are sent by the edge
+	SIPTLS  Kind = iota // CRLF keep-alives, if any, come from the client
+	SIPWSS              // pings are sent by the edge
+	XMPPTLS             // keep-alives are the core's business: the edge does not see them
+	XMPPWSS             // as SIPWSS
 )
+
+// kinds are the labels of metrics, and what a kind is asked.
+var kinds = [...]struct {
+	service, transport string
+	pinged             bool // the transport has a question for a sign of life
+	crlf               bool // clients may send CRLF keep-alives, and then have to go on
+}{
+	SIPTLS:  {"sip", "tls", false, true},
+	SIPWSS:  {"sip", "wss", true, false},
+	XMPPTLS: {"xmpp", "tls", false, false},
+	XMPPWSS: {"xmpp", "wss", true, false},
+}
+
+// Service is what the client speaks, as the tunnel names it: sip or xmpp.
+func (k Kind) Service() string { return kinds[k].service }
+
+// Transport is how it is connected, as the tunnel names it: tls or wss.
+func (k Kind) Transport() string { return kinds[k].transport }
 
 // New makes a flow of conn. It begins with [Flow.Start], and ends when the
 // client, its owner or the table ends it.
@@ -117,14 +137,14 @@ func (t *Table) add(f *Flow) {
 	t.mu.Lock()
 	t.flows[f] = struct{}{}
 	t.mu.Unlock()
-	t.metrics.flows.WithLabelValues(string(f.kind)).Inc()
+	t.metrics.flows[f.kind].Inc()
 }
 
 func (t *Table) remove(f *Flow, r transport.Reason) {
 	t.mu.Lock()
 	delete(t.flows, f)
 	t.mu.Unlock()
-	t.metrics.flows.WithLabelValues(string(f.kind)).Dec()
+	t.metrics.flows[f.kind].Dec()
 	t.metrics.closed.WithLabelValues(r.String()).Inc()
 }
 

@@ -17,8 +17,8 @@ import (
 
 // Tunnel is the way inside, as the relay needs it. A [tunnel.Acceptor] is one.
 type Tunnel interface {
-	// Ready reports whether a core is there.
-	Ready() bool
+	// Serves reports whether a core is there that takes flows of a service.
+	Serves(service string) bool
 	// Open opens a flow, or fails with [tunnel.ErrNoCore].
 	Open(info tunnel.Info, h tunnel.Handler) (*tunnel.Flow, error)
 }
@@ -50,13 +50,16 @@ func New(cfg Config) *Relay {
 	return &Relay{cfg: cfg}
 }
 
-// Ready reports whether a client that comes now has somebody to talk to.
-func (r *Relay) Ready() bool { return r.cfg.Tunnel.Ready() }
+// Ready reports whether a client of that kind that comes now has somebody to
+// talk to.
+func (r *Relay) Ready(k flow.Kind) bool { return r.cfg.Tunnel.Serves(k.Service()) }
 
-// Serve takes a client in and returns. The pass is given back when the client
+// Serve takes a client in and returns. Its kind says what the core is told of
+// service and transport. The pass is given back when the client
 // is gone. The core hears of the client with its first message, so that who
 // only connects costs it nothing.
 func (r *Relay) Serve(conn transport.Conn, kind flow.Kind, info tunnel.Info, pass *admission.Pass) {
+	info.Service, info.Transport = kind.Service(), kind.Transport()
 	info.Host, info.Path = clip(info.Host, 300), clip(info.Path, 1024)
 	info.Origin, info.SNI = clip(info.Origin, 512), clip(info.SNI, 255)
 	l := &link{relay: r, client: r.cfg.Flows.New(conn, kind), pass: pass, info: &info}
@@ -93,6 +96,7 @@ var codeOf = map[transport.Reason]tunnel.CloseCode{
 
 // reasonOf says to a client why the core ended its flow.
 var reasonOf = map[tunnel.CloseCode]transport.Reason{
+	tunnel.CloseClient:       transport.ClientClosed, // in order: the client's goodbye was answered inside
 	tunnel.CloseSlowConsumer: transport.SlowConsumer,
 	tunnel.CloseProtocol:     transport.Protocol,
 	tunnel.ClosePolicy:       transport.Policy,

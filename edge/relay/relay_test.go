@@ -3,11 +3,13 @@ package relay_test
 import (
 	"errors"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"sallyport/edge/flow"
 	"sallyport/tunnel"
 )
 
@@ -100,17 +102,22 @@ func TestCoreEndsAClientAfterWhatItSaidLast(t *testing.T) {
 }
 
 func TestTU29_FloodingClientIsNotRead(t *testing.T) {
+	t.Run("sip", func(t *testing.T) { testFlood(t, (*town).client, "") })
+	t.Run("xmpp", func(t *testing.T) { testFlood(t, (*town).xmpp, "<body>") })
+}
+
+func testFlood(t *testing.T, enter func(*town, *testing.T) net.Conn, before string) {
 	synctest.Test(t, func(t *testing.T) {
 		w := found(t, false)
 		w.office.mu.Lock()
 		w.office.consume = false // a core that has no room
 		w.office.mu.Unlock()
-		c, other := w.client(t), w.client(t)
+		c, other := enter(w, t), w.client(t)
 		taken := make(chan int, 1)
 		go func() {
 			n := 0
 			for {
-				m, err := io.WriteString(c, options(n))
+				m, err := io.WriteString(c, before+options(n))
 				if n += m; err != nil {
 					taken <- n
 					return
@@ -172,7 +179,7 @@ func TestStuckClientUsesUpItsOwnCreditOnly(t *testing.T) {
 func TestWithoutACoreTheFirstMessageEndsTheClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := found(t, true)
-		if w.relay.Ready() {
+		if w.relay.Ready(flow.SIPTLS) {
 			t.Error("ready without a core")
 		}
 		c := w.client(t)

@@ -161,8 +161,19 @@ func found(t *testing.T, alone bool) *town {
 	return w
 }
 
-// client connects one client, over a stream without TLS.
+// client connects one client of SIP, over a stream without TLS.
 func (w *town) client(t *testing.T) net.Conn {
+	t.Helper()
+	return w.enter(t, flow.SIPTLS, w.tr.Stream)
+}
+
+// xmpp connects one of XMPP.
+func (w *town) xmpp(t *testing.T) net.Conn {
+	t.Helper()
+	return w.enter(t, flow.XMPPTLS, w.tr.Raw)
+}
+
+func (w *town) enter(t *testing.T, k flow.Kind, conn func(net.Conn) transport.Conn) net.Conn {
 	t.Helper()
 	remote := netip.MustParseAddrPort("192.0.2.7:4711")
 	pass, why := w.gate.Enter(remote.Addr())
@@ -170,8 +181,8 @@ func (w *town) client(t *testing.T) net.Conn {
 		t.Fatal(why)
 	}
 	c, s := net.Pipe()
-	w.relay.Serve(w.tr.Stream(s), flow.TLS, tunnel.Info{
-		Service: "sip", Transport: "tls", Remote: remote, Public: "edge.example.com:5061", Since: time.Now(),
+	w.relay.Serve(conn(s), k, tunnel.Info{
+		Remote: remote, Public: "edge.example.com:5061", Since: time.Now(),
 	}, pass)
 	t.Cleanup(func() { _ = c.Close() })
 	return c

@@ -15,18 +15,18 @@ const keyGUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 // frame upgrades c, of which judge approved, to a connection with frames of
 // our own. What came behind the request is in head.
-func (t *Transport) frame(c net.Conn, head *prefixed, req *http.Request) (Conn, *Refusal) {
+func (t *Transport) frame(c net.Conn, head *prefixed, req *http.Request, subprotocol string) (Conn, *Refusal) {
 	key, no := keyOf(req)
 	if no != nil {
 		return nil, no
 	}
 	sum := sha1.Sum([]byte(key + keyGUID)) // #nosec G401 -- as above
 	_, err := fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-		"Sec-Websocket-Accept: %s\r\nSec-Websocket-Protocol: %s\r\n\r\n", base64.StdEncoding.EncodeToString(sum[:]), Subprotocol)
+		"Sec-Websocket-Accept: %s\r\nSec-Websocket-Protocol: %s\r\n\r\n", base64.StdEncoding.EncodeToString(sum[:]), subprotocol)
 	if err != nil {
 		return nil, &Refusal{0, DeniedHTTP, err}
 	}
-	return &framed{t: t, conn: c, rest: head.rest}, nil
+	return &framed{t: t, conn: c, text: subprotocol == XMPP, rest: head.rest}, nil
 }
 
 // keyOf checks the rest of a client's handshake (RFC 6455 §4.2.1).

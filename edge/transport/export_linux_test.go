@@ -15,6 +15,8 @@ func connOf(c Conn) net.Conn {
 	switch c := c.(type) {
 	case *stream:
 		return c.conn
+	case *raw:
+		return c.conn
 	case *framed:
 		return c.conn
 	default:

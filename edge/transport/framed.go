@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -19,13 +18,14 @@ import (
 // client's answer to it is waited for.
 const goodbyeTime = 5 * time.Second
 
-// framed is SIP over WebSocket as webSocket is, with frames of our own: the
-// library waits inside a frame and so cannot be parked.
+// framed is a WebSocket as webSocket is, with frames of our own: the library
+// waits inside a frame and so cannot be parked.
 type framed struct {
 	// Static after upgrade; recv is set by Start.
 	t    *Transport
 	conn net.Conn
 	recv Receiver
+	text bool // XMPP: no message is binary, and none a keep-alive
 
 	// closing lets one Close act.
 	closing sync.Once
@@ -122,7 +122,7 @@ func (f *framed) deliver() (whole bool, err error) {
 		case wsframe.NeedMore:
 			return whole, err
 		case wsframe.Text, wsframe.Binary:
-			whole, err = true, f.message(p)
+			whole, err = true, f.message(kind, p)
 		case wsframe.Ping:
 			f.recv.Alive()
 			err = f.write(wsframe.Pong, p)
@@ -137,20 +137,17 @@ func (f *framed) deliver() (whole bool, err error) {
 	}
 }
 
-func (f *framed) message(p []byte) error {
+func (f *framed) message(kind wsframe.Kind, p []byte) error {
 	f.mu.Lock()
 	leaving := f.leaving
 	f.mu.Unlock()
 	switch {
 	case leaving:
-	case len(p) == 0:
-		f.recv.Alive()
-	case bytes.Equal(p, crlf), bytes.Equal(p, crlfx2):
-		f.recv.KeepAlive()
-	default:
-		return f.recv.Message(p)
+		return nil
+	case f.text && kind == wsframe.Binary:
+		return errBinary
 	}
-	return nil
+	return hand(f.recv, p, f.text)
 }
 
 func (f *framed) ponged() {
@@ -180,6 +177,8 @@ func (f *framed) refuse(err error) error {
 		f.say(wsframe.ClosePayload(int(websocket.StatusMessageTooBig), err.Error()))
 	case errors.Is(err, wsframe.ErrText):
 		f.say(wsframe.ClosePayload(int(websocket.StatusInvalidFramePayloadData), err.Error()))
+	case errors.Is(err, errBinary):
+		f.say(wsframe.ClosePayload(int(websocket.StatusUnsupportedData), err.Error()))
 	case errors.Is(err, wsframe.ErrProtocol):
 		f.say(wsframe.ClosePayload(int(websocket.StatusProtocolError), err.Error()))
 	}
@@ -195,11 +194,14 @@ func (f *framed) ended(err error) error {
 	return err
 }
 
-// Write sends a text message, or a binary one where p is not UTF-8 and so must
-// not be text (RFC 6455 §5.6).
+// Write sends a text message, or in SIP a binary one where p is not UTF-8 and
+// so must not be text (RFC 6455 §5.6).
 func (f *framed) Write(p []byte) error {
 	kind := wsframe.Text
 	if !utf8.Valid(p) {
+		if f.text {
+			return errNoText
+		}
 		kind = wsframe.Binary
 	}
 	return f.write(kind, p)

@@ -27,10 +27,13 @@ func (*asked) SetDeadline(time.Time) error      { return nil }
 func (*asked) SetReadDeadline(time.Time) error  { return nil }
 func (*asked) SetWriteDeadline(time.Time) error { return nil }
 
+func spoken(subprotocol string) bool { return subprotocol == "sip" || subprotocol == "xmpp" }
+
 // FuzzUpgrade: whatever a client asks, it gets one HTTP answer at most, and is
-// let in with 101 and the subprotocol sip, or not at all.
+// let in with 101 and one of our subprotocols, or not at all.
 func FuzzUpgrade(f *testing.F) {
 	f.Add(upgradeRequest + "\r\n")
+	f.Add(upgradeFor("soap, xmpp, sip") + "\r\n")
 	f.Add("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 	f.Add("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 	f.Add(strings.Replace(upgradeRequest, "GET /ws", "POST http://other/ws?x#y", 1) + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n")
@@ -44,7 +47,7 @@ func FuzzUpgrade(f *testing.F) {
 		var no *transport.Refusal
 		switch {
 		case err == nil:
-			if aerr != nil || answer.StatusCode != http.StatusSwitchingProtocols || answer.Header.Get("Sec-WebSocket-Protocol") != "sip" {
+			if aerr != nil || answer.StatusCode != http.StatusSwitchingProtocols || !spoken(answer.Header.Get("Sec-WebSocket-Protocol")) {
 				t.Fatalf("let in with %q, %v", c.String(), aerr)
 			}
 			conn.Close(transport.ClientReset)

@@ -94,10 +94,15 @@ type browser struct {
 const upgradeRequest = "GET /ws HTTP/1.1\r\nHost: edge.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: sip\r\n"
 
+// upgradeFor is an upgradeRequest for other subprotocols.
+func upgradeFor(subprotocols string) string {
+	return strings.Replace(upgradeRequest, "Protocol: sip", "Protocol: "+subprotocols, 1)
+}
+
 func upgrade() transport.Upgrade {
 	return transport.Upgrade{
 		Origins: []string{"*"}, Timeout: 10 * time.Second,
-		Ready:      func() bool { return true },
+		Ready:      func(string) bool { return true },
 		RetryAfter: func() time.Duration { return 7 * time.Second },
 	}
 }

@@ -25,6 +25,7 @@ type house struct {
 	tls  *tls.Config
 	addr string
 	l    net.Listener
+	xmpp bool // guests are streams that are not cut
 }
 
 func newHouse(t *testing.T, cfg transport.Config) *house {
@@ -71,6 +72,9 @@ func (h *house) seat(e transport.Receiver, shake func() error) transport.Conn {
 		h.t.Fatal(err)
 	}
 	conn := h.tr.Stream(server)
+	if h.xmpp {
+		conn = h.tr.Raw(server)
+	}
 	conn.Start(e)
 	return conn
 }
@@ -86,8 +90,19 @@ func settle(c transport.Conn) {
 }
 
 func TestIdleFlowsHoldNoGoroutine(t *testing.T) {
+	for name, xmpp := range map[string]bool{"sip": false, "xmpp": true} {
+		t.Run(name, func(t *testing.T) { testIdleFlows(t, xmpp) })
+	}
+}
+
+func testIdleFlows(t *testing.T, xmpp bool) {
 	const flows = 300
 	h, e := newHouse(t, transport.Config{}), newEar()
+	h.xmpp = xmpp
+	options := options
+	if xmpp {
+		options = func(n int) string { return fmt.Sprintf("<message id='%d'/>", n) }
+	}
 	var clients []net.Conn
 	for i := range flows {
 		c, conn := h.let(e)

@@ -65,7 +65,7 @@ func (r Reason) hopeless() bool {
 }
 
 // ErrNoPing says that the protocol has no question for a sign of life.
-var ErrNoPing = errors.New("no ping on a sip stream")
+var ErrNoPing = errors.New("no ping on a stream")
 
 // Error is an end with its reason, where the error alone does not tell it.
 type Error struct {

@@ -1,25 +1,16 @@
 package transport
 
 import (
-	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
-	"sync"
 
 	"sallyport/tunnel/sipstream"
 )
 
 // stream is SIP over TLS: messages cut by Content-Length, CRLF keep-alives.
 type stream struct {
-	// Static after Stream; recv is set by Start.
-	t    *Transport
-	conn net.Conn
-	recv Receiver
-
-	// closing lets one Close act.
-	closing sync.Once
+	wire
 
 	// Owned by read.
 	cut   *sipstream.Cutter
@@ -32,8 +23,7 @@ type stream struct {
 // must have a deadline of their own: see [Transport.Handshake].
 func (t *Transport) Stream(c net.Conn) Conn {
 	return &stream{
-		t:    t,
-		conn: c,
+		wire: wire{t: t, conn: c},
 		cut:  sipstream.New(sipstream.Limits{MaxHeader: t.cfg.MaxHeader, MaxMessage: t.cfg.MaxMessage}),
 	}
 }
@@ -43,8 +33,6 @@ func (s *stream) Start(r Receiver) {
 	s.recv = r
 	s.t.begin(s.conn, s)
 }
-
-func (s *stream) over(err error) { s.recv.Ended(err) }
 
 // read hands over what comes. Where it waits, it does so with one byte of its
 // own, and takes a buffer from the pool when that byte has come: an idle client
@@ -119,30 +107,4 @@ func (s *stream) release() {
 		s.t.buffers.Put(s.buf)
 		s.buf = nil
 	}
-}
-
-// Write sends p as it is: a stream has no frames.
-func (s *stream) Write(p []byte) error {
-	_, err := s.conn.Write(p)
-	return slow(err)
-}
-
-// Pong answers CRLFCRLF with CRLF (RFC 5626 §4.4.1).
-func (s *stream) Pong() error { return s.Write(crlf) }
-
-// Ping fails: a server has no question to ask on a SIP stream.
-func (s *stream) Ping(context.Context) error { return ErrNoPing }
-
-// Go has t done.
-func (s *stream) Go(t Task) { start(s.conn, t) }
-
-// Close says goodbye in TLS, where there is hope, and closes the socket.
-func (s *stream) Close(r Reason) {
-	s.closing.Do(func() {
-		if t, ok := s.conn.(*tls.Conn); ok && r.hopeless() {
-			_ = t.NetConn().Close()
-			return
-		}
-		_ = s.conn.Close()
-	})
 }

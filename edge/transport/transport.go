@@ -1,8 +1,10 @@
-// Package transport shows SIP over TLS (RFC 3261 §18, RFC 5626 §3.5.1) and SIP
-// over secure WebSocket (RFC 7118) as one thing: a connection that carries
-// whole messages. It accepts, shakes hands, upgrades, frames, and answers what
-// each protocol asks below the message. What messages say, whose they are and
-// where they go, it does not know.
+// Package transport shows SIP over TLS (RFC 3261 §18, RFC 5626 §3.5.1), SIP and
+// XMPP over secure WebSocket (RFC 7118, RFC 7395) and XMPP over TLS (RFC 6120,
+// XEP-0368) as one thing: a connection that carries messages. They are whole,
+// except those of XMPP over TLS, which are bytes as they came. It accepts,
+// shakes hands, upgrades, frames, and answers what each protocol asks below the
+// message. What messages say, whose they are and where they go, it does not
+// know.
 package transport
 
 import (
@@ -15,7 +17,8 @@ import (
 	"sallyport/tunnel/sipstream"
 )
 
-// Conn is one client as a sequence of messages. Its methods may be called from
+// Conn is one client as a sequence of messages; see [Transport.Raw] for what
+// they are in XMPP over TLS. Its methods may be called from
 // any goroutine. How it waits for the client between messages is its own
 // business: on Linux it holds neither goroutine nor buffer meanwhile.
 type Conn interface {
@@ -45,7 +48,7 @@ type Task interface{ Run() }
 
 // Receiver takes what a client sends. It is called by one goroutine at a time.
 type Receiver interface {
-	// Message takes one whole message, valid until it returns. It may block,
+	// Message takes one message, valid until it returns. It may block,
 	// and as long as it does nothing more is read from this client. An error
 	// ends the connection.
 	Message(p []byte) error
@@ -59,7 +62,8 @@ type Receiver interface {
 
 // Config holds the sizes and times of every connection. Zero means the default.
 type Config struct {
-	// MaxMessage is the longest message, in bytes. Default 64 KiB.
+	// MaxMessage is the longest message, in bytes, and the longest piece of a
+	// stream that is not cut. Default 64 KiB.
 	MaxMessage int
 	// MaxHeader is the longest header block on a stream, in bytes. Default
 	// 16 KiB, and never more than MaxMessage.

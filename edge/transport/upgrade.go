@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net"
 	"net/http"
 	"strings"
@@ -16,10 +17,12 @@ import (
 )
 
 const (
-	// Path is the one place that is served.
+	// Path is where WebSockets are served.
 	Path = "/ws"
-	// Subprotocol is the WebSocket subprotocol of RFC 7118.
-	Subprotocol = "sip"
+	// SIP is the WebSocket subprotocol of RFC 7118.
+	SIP = "sip"
+	// XMPP is the WebSocket subprotocol of RFC 7395.
+	XMPP = "xmpp"
 	// maxRequest bounds the head of an HTTP request, in bytes. Browsers send
 	// cookies of the whole site along.
 	maxRequest = 16 << 10
@@ -36,13 +39,14 @@ type Upgrade struct {
 	Origins []string
 	// Timeout is how long the whole request may take.
 	Timeout time.Duration
-	// Ready reports whether there is somebody inside to talk to.
-	Ready func() bool
+	// Ready reports whether there is somebody inside to talk to, in SIP or XMPP.
+	Ready func(subprotocol string) bool
 	// RetryAfter is what a client is told to wait when there is not.
 	RetryAfter func() time.Duration
 }
 
-// Asked is what a client said in its HTTP request.
+// Asked is what a client said in its HTTP request, with the subprotocol that
+// was chosen of those it offered; "" where none was.
 type Asked struct {
 	Host, Path, Origin, Subprotocol string
 }
@@ -74,21 +78,21 @@ func (r *Refusal) Error() string { return r.Err.Error() }
 func (r *Refusal) Unwrap() error { return r.Err }
 
 // WebSocket reads one HTTP request from c, whose TLS handshake is over, and
-// upgrades it to SIP over WebSocket, or answers and closes. The error is a
-// *Refusal.
+// upgrades it to SIP or XMPP over WebSocket, or answers and closes. The error
+// is a *Refusal.
 func (t *Transport) WebSocket(c net.Conn, u Upgrade) (Conn, Asked, error) {
 	_ = c.SetDeadline(time.Now().Add(u.Timeout))
 	head, req, err := readRequest(c)
 	if err != nil {
 		return nil, Asked{}, refuseUnread(c, err)
 	}
-	asked := Asked{Host: req.Host, Path: req.URL.Path, Origin: req.Header.Get("Origin"), Subprotocol: Subprotocol}
-	if no := u.judge(req); no != nil {
+	asked := Asked{Host: req.Host, Path: req.URL.Path, Origin: req.Header.Get("Origin"), Subprotocol: u.choose(req)}
+	if no := u.judge(req, asked.Subprotocol); no != nil {
 		answer(c, no, u.RetryAfter)
 		return nil, asked, no
 	}
 	if t.ownFrames || parkable(c) {
-		conn, no := t.frame(c, head, req)
+		conn, no := t.frame(c, head, req, asked.Subprotocol)
 		if no != nil {
 			answer(c, no, nil)
 			return nil, asked, no
@@ -96,10 +100,10 @@ func (t *Transport) WebSocket(c net.Conn, u Upgrade) (Conn, Asked, error) {
 		_ = c.SetDeadline(time.Time{})
 		return conn, asked, nil
 	}
-	w := &webSocket{t: t, raw: c}
+	w := &webSocket{t: t, raw: c, text: asked.Subprotocol == XMPP}
 	rw := &hijackable{conn: head, header: make(http.Header)}
 	w.ws, err = websocket.Accept(rw, req, &websocket.AcceptOptions{
-		Subprotocols:       []string{Subprotocol},
+		Subprotocols:       []string{asked.Subprotocol},
 		InsecureSkipVerify: true, // judge has looked at Origin
 		CompressionMode:    websocket.CompressionDisabled,
 		OnPingReceived:     w.pinged,
@@ -144,7 +148,7 @@ func refuseUnread(c net.Conn, err error) *Refusal {
 }
 
 // judge decides on a request before its upgrade is looked at.
-func (u Upgrade) judge(req *http.Request) *Refusal {
+func (u Upgrade) judge(req *http.Request, subprotocol string) *Refusal {
 	origin := req.Header.Get("Origin")
 	switch {
 	case req.ProtoMajor != 1:
@@ -161,12 +165,30 @@ func (u Upgrade) judge(req *http.Request) *Refusal {
 		return &Refusal{http.StatusForbidden, DeniedOrigin, errors.New("origin not allowed: the edge's public.origins does not list it")}
 	case !offers(req.Header, "Upgrade", "websocket"):
 		return &Refusal{http.StatusUpgradeRequired, DeniedHTTP, errors.New("this is a WebSocket endpoint")}
-	case !offers(req.Header, "Sec-WebSocket-Protocol", Subprotocol):
-		return &Refusal{http.StatusBadRequest, DeniedSubprotocol, errors.New("offer the WebSocket subprotocol sip (RFC 7118)")}
-	case !u.Ready():
-		return &Refusal{http.StatusServiceUnavailable, DeniedNotReady, errors.New("no core is connected")}
+	case subprotocol == "":
+		return &Refusal{http.StatusBadRequest, DeniedSubprotocol, errors.New("offer the WebSocket subprotocol sip (RFC 7118) or xmpp (RFC 7395)")}
+	case !u.Ready(subprotocol):
+		return &Refusal{http.StatusServiceUnavailable, DeniedNotReady, errors.New("no core is connected that carries " + subprotocol)}
 	}
 	return nil
+}
+
+// choose finds the first subprotocol offered that is spoken here and that has
+// somebody to talk to; where none has, the first that is spoken.
+func (u Upgrade) choose(req *http.Request) string {
+	first := ""
+	for p := range tokens(req.Header, "Sec-WebSocket-Protocol") {
+		for _, spoken := range [...]string{SIP, XMPP} {
+			if !strings.EqualFold(p, spoken) {
+				continue
+			}
+			if u.Ready(spoken) {
+				return spoken
+			}
+			first = cmp.Or(first, spoken)
+		}
+	}
+	return first
 }
 
 // wellFormed checks what http.ReadRequest leaves to its callers: that there is
@@ -185,14 +207,25 @@ func wellFormed(req *http.Request) bool {
 
 // offers reports whether a comma-separated header lists token.
 func offers(h http.Header, name, token string) bool {
-	for _, v := range h.Values(name) {
-		for one := range strings.SplitSeq(v, ",") {
-			if strings.EqualFold(strings.TrimSpace(one), token) {
-				return true
-			}
+	for one := range tokens(h, name) {
+		if strings.EqualFold(one, token) {
+			return true
 		}
 	}
 	return false
+}
+
+// tokens are those that a comma-separated header lists, in order.
+func tokens(h http.Header, name string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, v := range h.Values(name) {
+			for one := range strings.SplitSeq(v, ",") {
+				if !yield(strings.TrimSpace(one)) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // originAllowed checks an Origin header (RFC 6454) against the list.

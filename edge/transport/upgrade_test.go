@@ -31,8 +31,7 @@ func ask(t *testing.T, request string, u transport.Upgrade, library bool) (strin
 	if err == nil {
 		_ = c.Close()
 		conn.Close(transport.ClientReset)
-		<-answer
-		return "101", nil
+		return <-answer, nil
 	}
 	var no *transport.Refusal
 	if !errors.As(err, &no) {
@@ -62,7 +61,7 @@ func TestUpgradeIsRefusedWithItsReason(t *testing.T) {
 		"another method":          {strings.Replace(upgradeRequest, "GET", "POST", 1), "405", transport.DeniedHTTP},
 		"no upgrade":              {"GET /ws HTTP/1.1\r\nHost: a\r\n", "426", transport.DeniedHTTP},
 		"no subprotocol":          {without("Sec-WebSocket-Protocol"), "400", transport.DeniedSubprotocol},
-		"another subprotocol":     {without("Sec-WebSocket-Protocol") + "Sec-WebSocket-Protocol: xmpp, soap\r\n", "400", transport.DeniedSubprotocol},
+		"another subprotocol":     {without("Sec-WebSocket-Protocol") + "Sec-WebSocket-Protocol: xmpp2, soap\r\n", "400", transport.DeniedSubprotocol},
 		"an origin from nowhere":  {upgradeRequest + "Origin: https://evil.example\r\n", "403", transport.DeniedOrigin},
 		"an opaque origin":        {upgradeRequest + "Origin: null\r\n", "403", transport.DeniedOrigin},
 		"no key":                  {without("Sec-WebSocket-Key"), "400", transport.DeniedHTTP},
@@ -125,7 +124,7 @@ func TestOriginsThatPass(t *testing.T) {
 func TestWithoutACoreTheUpgradeIsPutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := upgrade()
-		u.Ready = func() bool { return false }
+		u.Ready = func(string) bool { return false }
 		got, no := ask(t, upgradeRequest+"\r\n", u, false)
 		if no == nil || no.Why != transport.DeniedNotReady || !strings.HasPrefix(got, "HTTP/1.1 503 ") || !strings.Contains(got, "Retry-After: 7\r\n") {
 			t.Errorf("answer %q, refusal %+v", got, no)

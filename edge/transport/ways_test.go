@@ -97,8 +97,25 @@ func (w way) stream(t *testing.T, cfg transport.Config, e *ear) (net.Conn, trans
 	return c, conn
 }
 
-// browse upgrades a connection and starts to listen.
+// raw returns a client's end of a stream that is not cut.
+func (w way) raw(t *testing.T, cfg transport.Config, e *ear) (net.Conn, transport.Conn) {
+	t.Helper()
+	tr := transport.New(cfg)
+	c, s := w.link(t, tr)
+	conn := tr.Raw(s)
+	conn.Start(e)
+	w.check(t, c, conn)
+	return c, conn
+}
+
+// browse upgrades a connection to SIP and starts to listen.
 func (w way) browse(t *testing.T, cfg transport.Config, e *ear) (*browser, transport.Conn) {
+	t.Helper()
+	return w.browseFor(t, "sip", cfg, e)
+}
+
+// browseFor is browse for a subprotocol.
+func (w way) browseFor(t *testing.T, subprotocol string, cfg transport.Config, e *ear) (*browser, transport.Conn) {
 	t.Helper()
 	tr := transport.New(cfg)
 	if !w.library {
@@ -108,17 +125,17 @@ func (w way) browse(t *testing.T, cfg transport.Config, e *ear) (*browser, trans
 	b := &browser{t, c, bufio.NewReader(c)}
 	answered := make(chan string, 1)
 	go func() {
-		_, _ = io.WriteString(c, upgradeRequest+"\r\n")
+		_, _ = io.WriteString(c, upgradeFor(subprotocol)+"\r\n")
 		answered <- b.response()
 	}()
 	conn, asked, err := tr.WebSocket(s, upgrade())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if asked != (transport.Asked{Host: "edge.example.com", Path: "/ws", Subprotocol: "sip"}) {
+	if asked != (transport.Asked{Host: "edge.example.com", Path: "/ws", Subprotocol: subprotocol}) {
 		t.Errorf("asked %+v", asked)
 	}
-	if got := <-answered; !strings.Contains(got, " 101 ") || !strings.Contains(got, "Sec-Websocket-Protocol: sip\r\n") {
+	if got := <-answered; !strings.Contains(got, " 101 ") || !strings.Contains(got, "Sec-Websocket-Protocol: "+subprotocol+"\r\n") {
 		t.Fatalf("answer %q", got)
 	}
 	conn.Start(e)

@@ -21,14 +21,22 @@ var (
 	crlfx2 = []byte("\r\n\r\n")
 )
 
-// webSocket is SIP over WebSocket: one message each way per WebSocket message,
-// text or binary (RFC 7118 §5).
+var (
+	// errBinary: XMPP is text (RFC 7395 §3.2).
+	errBinary error = &Error{Protocol, errors.New("binary message: the subprotocol xmpp is text")}
+	// errNoText: what came from inside is not UTF-8.
+	errNoText error = &Error{Protocol, errors.New("message for the client is no text")}
+)
+
+// webSocket is SIP or XMPP over WebSocket: one message each way per WebSocket
+// message, in SIP text or binary (RFC 7118 §5), in XMPP text (RFC 7395 §3.2).
 type webSocket struct {
 	// Static after upgrade; recv is set by Start, before anything is read.
 	t    *Transport
 	raw  net.Conn // below ws, for deadlines
 	ws   *websocket.Conn
 	recv Receiver
+	text bool // as in framed
 
 	// closing lets one Close act.
 	closing sync.Once
@@ -74,12 +82,23 @@ func (w *webSocket) message(typ websocket.MessageType, from io.Reader) error {
 	case typ == websocket.MessageText && !utf8.Valid(p): // which the library leaves to us
 		w.closing.Do(func() { _ = w.ws.Close(websocket.StatusInvalidFramePayloadData, wsframe.ErrText.Error()) })
 		return wsframe.ErrText
+	case w.text && typ == websocket.MessageBinary:
+		w.closing.Do(func() { _ = w.ws.Close(websocket.StatusUnsupportedData, errBinary.Error()) })
+		return errBinary
+	}
+	return hand(w.recv, p, w.text)
+}
+
+// hand gives r one message of a WebSocket: what is empty, or in SIP nothing but
+// CRLF, is a sign of life.
+func hand(r Receiver, p []byte, xmpp bool) error {
+	switch {
 	case len(p) == 0:
-		w.recv.Alive()
-	case bytes.Equal(p, crlf), bytes.Equal(p, crlfx2):
-		w.recv.KeepAlive()
+		r.Alive()
+	case !xmpp && (bytes.Equal(p, crlf) || bytes.Equal(p, crlfx2)):
+		r.KeepAlive()
 	default:
-		return w.recv.Message(p)
+		return r.Message(p)
 	}
 	return nil
 }
@@ -124,11 +143,14 @@ func readAll(from io.Reader, p []byte) ([]byte, error) {
 func (w *webSocket) pinged(context.Context, []byte) bool { w.recv.Alive(); return true }
 func (w *webSocket) ponged(context.Context, []byte)      { w.recv.Alive() }
 
-// Write sends a text message, or a binary one where p is not UTF-8 and so must
-// not be text (RFC 6455 §5.6).
+// Write sends a text message, or in SIP a binary one where p is not UTF-8 and
+// so must not be text (RFC 6455 §5.6).
 func (w *webSocket) Write(p []byte) error {
 	typ := websocket.MessageText
 	if !utf8.Valid(p) {
+		if w.text {
+			return errNoText
+		}
 		typ = websocket.MessageBinary
 	}
 	return slow(w.ws.Write(context.Background(), typ, p))

@@ -69,10 +69,12 @@ func TestB24TheMetricsOfTheCoreAndTheEdge(t *testing.T) {
 			}
 		}
 		edge := `
-# HELP sallyport_edge_flows Live client flows, by transport.
+# HELP sallyport_edge_flows Live client flows, by service and transport.
 # TYPE sallyport_edge_flows gauge
-sallyport_edge_flows{transport="tls"} %TLS
-sallyport_edge_flows{transport="wss"} %WSS
+sallyport_edge_flows{service="sip",transport="tls"} %TLS
+sallyport_edge_flows{service="sip",transport="wss"} %WSS
+sallyport_edge_flows{service="xmpp",transport="tls"} 0
+sallyport_edge_flows{service="xmpp",transport="wss"} 0
 # HELP sallyport_tunnel_sessions Sessions, those that wait for a connection included.
 # TYPE sallyport_tunnel_sessions gauge
 sallyport_tunnel_sessions{role="edge"} 1
