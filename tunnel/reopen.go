@@ -129,7 +129,7 @@ func (a *Acceptor) othersTake(s *session) bool {
 // another is othersTake while a.mu is held.
 func (a *Acceptor) another(s *session) bool {
 	for _, other := range a.live {
-		if other != s && other.takes() {
+		if other != s && other.takes() && other.servesFor(s) {
 			return true
 		}
 	}

@@ -235,6 +235,11 @@ func (s *session) serves(service string) bool {
 	return len(s.hello.Services) == 0 || slices.Contains(s.hello.Services, service)
 }
 
+// servesFor tells whether the peer takes flows of every service that of s named.
+func (s *session) servesFor(other *session) bool {
+	return !slices.ContainsFunc(other.hello.Services, func(service string) bool { return !s.serves(service) })
+}
+
 // takes tells whether the peer is there and wants new flows.
 func (s *session) takes() bool {
 	s.mu.Lock()
