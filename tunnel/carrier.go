@@ -21,7 +21,7 @@ const (
 )
 
 // features are what this package offers. What the peer does not, is not used.
-const features = frame.FeatureResume | frame.FeatureNarrow
+const features = frame.FeatureResume | frame.FeatureParts | frame.FeatureNarrow
 
 // A carrier is one connection, on which both ends say HELLO, and which then
 // carries a link until it breaks.

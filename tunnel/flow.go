@@ -71,16 +71,20 @@ func (f *Flow) lock() *link {
 func (f *Flow) Send(p []byte) error {
 	l := f.lock()
 	defer l.mu.Unlock()
-	return l.send(f, p)
+	return l.send(f, frame.TypeData, p)
 }
 
 // SendWait is Send, except that it waits for credit, for room in the link's
 // queue and, on an edge, through a gap between sessions, until ctx ends.
 func (f *Flow) SendWait(ctx context.Context, p []byte) error {
+	return f.sendWait(ctx, frame.TypeData, p)
+}
+
+func (f *Flow) sendWait(ctx context.Context, t frame.Type, p []byte) error {
 	var waited bool // for room, so that it is for us to wake the next
 	for {
 		l := f.lock()
-		err := l.send(f, p)
+		err := l.send(f, t, p)
 		if waited && len(l.data) < l.s.queue {
 			l.wakeRoom(1)
 		}

@@ -92,12 +92,14 @@ func newLink(s *session, number uint32) *link {
 // ended tells whether the link carries nothing any more. l.mu is held.
 func (l *link) ended() bool { return l.over || l.leaving }
 
-// send queues p for f. l.mu is held.
-func (l *link) send(f *Flow, p []byte) error {
+// send queues p for f, as DATA or PART. l.mu is held.
+func (l *link) send(f *Flow, t frame.Type, p []byte) error {
 	n := len(p)
 	switch {
 	case f.state&flowClosed != 0, l.ended() && !l.s.outlived:
 		return ErrClosed
+	case t == frame.TypePart && !l.s.parts():
+		return ErrNoParts
 	case n > l.s.maxSend:
 		return ErrTooBig
 	case l.ended():
@@ -115,7 +117,7 @@ func (l *link) send(f *Flow, p []byte) error {
 		l.block(f)
 	}
 	f.batch = l.batch
-	l.data = frame.Append(l.data, frame.TypeData, f.id, p)
+	l.data = frame.Append(l.data, t, f.id, p)
 	l.work.Signal()
 	return nil
 }

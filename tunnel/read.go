@@ -16,6 +16,7 @@ import (
 var handlers = [256]func(l *link, c *carrier, flow uint32, p []byte) error{
 	frame.TypeOpen:   (*link).onOpen,
 	frame.TypeData:   (*link).onData,
+	frame.TypePart:   (*link).onPart,
 	frame.TypeCredit: (*link).onCredit,
 	frame.TypeClose:  (*link).onClose,
 	frame.TypeEvent:  (*link).onEvent,

@@ -93,8 +93,8 @@ var (
 // flow of the session, so it must not block; calls for one flow are in order.
 // It may call the flow's methods, except SendWait.
 type Handler interface {
-	// Message is called with one whole message, which is valid until it
-	// returns. The bytes are owed to the peer until [Flow.Consumed].
+	// Message is called with one whole message, or the last piece of one whose
+	// others a [PartHandler] was given. It is valid until it returns. The bytes are owed to the peer until [Flow.Consumed].
 	Message(f *Flow, p []byte)
 	// Event is called when the peer reports one.
 	Event(f *Flow, e Event)

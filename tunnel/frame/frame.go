@@ -87,7 +87,7 @@ func ruleOf(t Type) (rule, bool) {
 	case TypeEvent:
 		return rule{name: "EVENT", min: 1, max: MaxText}, true
 	case TypePart:
-		return rule{name: "PART", min: 1, max: MaxPayload, reserved: true}, true
+		return rule{name: "PART", min: 1, max: MaxPayload}, true
 	case TypeHello:
 		return rule{name: "HELLO", min: 1, max: MaxHello, session: true}, true
 	case TypeAck:

@@ -183,7 +183,8 @@ func TestHeaderRefusesWhatNoFrameMayClaim(t *testing.T) {
 		"ack":                      {8, frame.TypeAck, 0, true},
 		"ack of a flow":            {8, frame.TypeAck, 1, false},
 		"datagram not agreed on":   {8, frame.TypeDgram, 1, false},
-		"pieces not agreed on":     {8, frame.TypePart, 1, false},
+		"a piece":                  {65536, frame.TypePart, 1, true},
+		"an empty piece":           {0, frame.TypePart, 1, false},
 	} {
 		_, err := frame.ParseHeader(frame.AppendHeader(nil, c.typ, c.flow, c.n))
 		if c.ok != (err == nil) || err != nil && !errors.Is(err, frame.ErrSyntax) {
