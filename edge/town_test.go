@@ -119,6 +119,7 @@ type town struct {
 	core     *tunnel.Dialer // set when it runs
 	flows    chan *tunnel.Flow
 	heard    chan string
+	under    []byte // a message that comes in pieces
 	done     chan error
 	stop     context.CancelFunc
 }
@@ -266,7 +267,7 @@ func (w *town) Message(f *tunnel.Flow, p []byte) {
 	f.Consumed(len(p))
 	w.heard <- string(p[:min(len(p), 60)]) // all of an OPTIONS
 	if f.Info().Service == "xmpp" {
-		_ = f.Send(p)
+		w.echo(f, p)
 		return
 	}
 	_ = f.Send([]byte("SIP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n"))

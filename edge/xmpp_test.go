@@ -23,6 +23,28 @@ const (
 
 var both = []string{"sip", "xmpp"}
 
+// echo answers an element of XMPP, as long as it may be, with itself.
+func (w *town) echo(f *tunnel.Flow, p []byte) {
+	if len(w.under) == 0 {
+		_ = f.Send(p)
+		return
+	}
+	all := append(w.under, p...)
+	w.under = nil
+	go func() {
+		for ; len(all) > 50_000; all = all[50_000:] {
+			_ = f.SendPartWait(w.t.Context(), all[:50_000])
+		}
+		_ = f.SendWait(w.t.Context(), all)
+	}()
+}
+
+// Part takes a piece of a message that goes on.
+func (w *town) Part(f *tunnel.Flow, p []byte) {
+	w.under = append(w.under, p...)
+	f.Consumed(len(p))
+}
+
 // echo says what the core is to say again.
 func (p *phone) echo(what string) {
 	p.t.Helper()
@@ -96,6 +118,26 @@ func TestRFC7395_XMPPOverWebSocketReachesTheCore(t *testing.T) {
 		if _, _, err := ws.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusNormalClosure {
 			t.Errorf("the page was told %v", err)
 		}
+	})
+}
+
+// A roster is longer than a frame of the tunnel.
+func TestRFC7395_LongElementsPassBothWays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := foundFor(t, both, true, nil)
+		ws, _, err := w.page(&websocket.DialOptions{Subprotocols: []string{"xmpp"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ws.SetReadLimit(1 << 20)
+		for _, n := range []int{65_536, 65_537, 131_072, 200_000, 262_144} {
+			s := "<iq>" + strings.Repeat("é", (n-9)/2) + strings.Repeat(" ", (n-9)%2) + "</iq>"
+			go func() { _ = ws.Write(t.Context(), websocket.MessageText, []byte(s)) }()
+			if typ, p, err := ws.Read(t.Context()); string(p) != s || typ != websocket.MessageText {
+				t.Errorf("read %d bytes of %d, %v", len(p), n, err)
+			}
+		}
+		_ = ws.Close(websocket.StatusNormalClosure, "")
 	})
 }
 

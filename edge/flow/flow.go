@@ -29,9 +29,10 @@ type Flow struct {
 
 	// Guarded by mu.
 	mu       sync.Mutex
-	queue    [][]byte
+	queue    []piece
 	queued   int // bytes in queue and in the hands of the writer
 	writing  bool
+	begun    bool // of a message, not all is written: no answer may stand within it
 	pong     bool // an answer to a keep-alive is due
 	ended    bool
 	last     *ending // end with this once the queue is empty
@@ -46,6 +47,12 @@ type Flow struct {
 	// then: two changes in quick succession are not told in the wrong order.
 	tell sync.Mutex
 	told bool
+}
+
+// piece is what waits to be sent: a message, or a part of one.
+type piece struct {
+	p    []byte
+	more bool // the message goes on
 }
 
 // ending is why a flow ends.
@@ -75,7 +82,12 @@ func (f *Flow) Kind() Kind { return f.kind }
 
 // Send queues one message for the client and never blocks. It keeps no
 // reference to p. More than Config.MaxQueue ends the flow as a slow consumer.
-func (f *Flow) Send(p []byte) {
+func (f *Flow) Send(p []byte) { f.send(p, false) }
+
+// SendPart is Send for a piece of a message that goes on, to be ended by Send.
+func (f *Flow) SendPart(p []byte) { f.send(p, true) }
+
+func (f *Flow) send(p []byte, more bool) {
 	f.mu.Lock()
 	if f.ended || f.last != nil {
 		f.mu.Unlock()
@@ -86,7 +98,7 @@ func (f *Flow) Send(p []byte) {
 		f.End(transport.SlowConsumer, "too much waits to be sent")
 		return
 	}
-	f.queue = append(f.queue, bytes.Clone(p))
+	f.queue = append(f.queue, piece{bytes.Clone(p), more})
 	f.queued += len(p)
 	f.wakeWriter()
 	f.mu.Unlock()
@@ -151,23 +163,26 @@ func (w *writer) Run() {
 			return
 		}
 		var err error
-		if pong {
+		switch {
+		case pong:
 			err = f.conn.Pong()
-		} else {
-			err = f.conn.Write(p)
+		case p.more:
+			err = f.conn.WritePart(p.p)
+		default:
+			err = f.conn.Write(p.p)
 		}
 		if err != nil {
 			f.End(transport.ReasonOf(err), err.Error())
 			continue // to see that it ended
 		}
 		if !pong {
-			f.written(len(p))
+			f.written(p)
 		}
 	}
 }
 
 // next takes what is to be written next, or says that nothing is.
-func (f *Flow) next() (p []byte, pong, more bool) {
+func (f *Flow) next() (p piece, pong, more bool) {
 	f.mu.Lock()
 	var last *ending
 	defer func() {
@@ -179,28 +194,30 @@ func (f *Flow) next() (p []byte, pong, more bool) {
 	switch {
 	case f.ended:
 		f.writing = false
-		return nil, false, false
-	case f.pong:
+		return piece{}, false, false
+	case f.pong && !f.begun:
 		f.pong = false
-		return nil, true, true
+		return piece{}, true, true
 	case len(f.queue) > 0:
 		p = f.queue[0]
 		if f.queue = f.queue[1:]; len(f.queue) == 0 {
 			f.queue = nil
 		}
+		f.begun = p.more
 		return p, false, true
 	default:
 		f.writing, last = false, f.last
-		return nil, false, false
+		return piece{}, false, false
 	}
 }
 
-func (f *Flow) written(n int) {
+func (f *Flow) written(p piece) {
+	n := len(p.p)
 	f.mu.Lock()
 	f.queued -= n
 	over := f.ended
 	f.mu.Unlock()
-	f.table.metrics.moved(down, n)
+	f.table.metrics.moved(down, n, !p.more)
 	if !over {
 		f.owner.Written(n)
 	}
@@ -216,7 +233,7 @@ func (r *receiver) Message(p []byte) error {
 	if f.ctx.Err() != nil {
 		return f.ctx.Err()
 	}
-	f.table.metrics.moved(up, len(p))
+	f.table.metrics.moved(up, len(p), true)
 	return f.owner.Message(f.ctx, p)
 }
 

@@ -52,6 +52,8 @@ func (l *line) Write(p []byte) error {
 	}
 }
 
+func (l *line) WritePart(p []byte) error { return l.Write(append([]byte("part "), p...)) }
+
 func (l *line) Go(t transport.Task) { go t.Run() }
 
 func (l *line) Pong() error { return l.Write([]byte("pong")) }

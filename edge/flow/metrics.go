@@ -47,7 +47,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-func (m *metrics) moved(d direction, n int) {
-	m.messages[d].Inc()
+func (m *metrics) moved(d direction, n int, whole bool) {
+	if whole {
+		m.messages[d].Inc()
+	}
 	m.bytes[d].Add(float64(n))
 }

@@ -38,7 +38,7 @@ func (l *link) Message(ctx context.Context, p []byte) error {
 	if err != nil {
 		return err
 	}
-	err = inside.SendWait(ctx, p)
+	err = send(ctx, inside, p)
 	switch {
 	case err == nil, ctx.Err() != nil:
 		return ctx.Err()
@@ -49,6 +49,22 @@ func (l *link) Message(ctx context.Context, p []byte) error {
 	default:
 		return &transport.Error{Reason: transport.Policy, Err: err}
 	}
+}
+
+// longestWhole is the longest message that is sent inside as one, and
+// longestPiece the longest piece of any other, in bytes.
+const longestPiece, longestWhole = 16 << 10, 64 << 10
+
+// send sends p inside, in pieces where it must.
+func send(ctx context.Context, inside *tunnel.Flow, p []byte) error {
+	if len(p) > longestWhole {
+		for ; len(p) > longestPiece; p = p[longestPiece:] {
+			if err := inside.SendPartWait(ctx, p[:longestPiece]); err != nil {
+				return err
+			}
+		}
+	}
+	return inside.SendWait(ctx, p)
 }
 
 // open returns the client's flow in the tunnel, which its first message opens.
@@ -135,6 +151,9 @@ func (l *link) Ended(r transport.Reason, text string) {
 
 // Message queues for the client what the core sent.
 func (l *handler) Message(_ *tunnel.Flow, p []byte) { l.client.Send(p) }
+
+// Part queues a piece of what the core sent.
+func (l *handler) Part(_ *tunnel.Flow, p []byte) { l.client.SendPart(p) }
 
 // Event has nothing to tell: no event goes to edges in this version.
 func (l *handler) Event(*tunnel.Flow, tunnel.Event) {}

@@ -33,6 +33,7 @@ type framed struct {
 	// writing lets one frame out at a time.
 	writing sync.Mutex
 	closed  bool // a close frame has left; nothing follows it
+	open    bool // a message has begun and not ended
 
 	// Guarded by mu.
 	mu      sync.Mutex
@@ -69,6 +70,7 @@ func (f *framed) read(bool) error {
 	defer f.t.buffers.Put(buf)
 	if f.cut == nil {
 		f.cut = f.t.cutters.Get().(*wsframe.Cutter)
+		f.cut.Limit(f.t.longest(f.text))
 	}
 	f.clock(func() { f.greet(&f.t.cfg, f.conn) })
 	for {
@@ -197,22 +199,41 @@ func (f *framed) ended(err error) error {
 // Write sends a text message, or in SIP a binary one where p is not UTF-8 and
 // so must not be text (RFC 6455 §5.6).
 func (f *framed) Write(p []byte) error {
+	f.writing.Lock()
+	defer f.writing.Unlock()
 	kind := wsframe.Text
-	if !utf8.Valid(p) {
+	if !f.open && !utf8.Valid(p) {
 		if f.text {
 			return errNoText
 		}
 		kind = wsframe.Binary
 	}
-	return f.write(kind, p)
+	first := !f.open
+	f.open = false
+	return f.put(kind, first, true, p)
 }
 
-func (f *framed) write(k wsframe.Kind, p []byte) error {
-	buf := f.t.buffers.Get().(*[]byte)
-	defer f.t.buffers.Put(buf)
-	b := wsframe.Append((*buf)[:0], k, p)
+// WritePart sends a fragment (RFC 6455 §5.4).
+func (f *framed) WritePart(p []byte) error {
 	f.writing.Lock()
 	defer f.writing.Unlock()
+	first := !f.open
+	f.open = true
+	return f.put(wsframe.Text, first, false, p)
+}
+
+// write sends one whole frame, most likely a control frame.
+func (f *framed) write(k wsframe.Kind, p []byte) error {
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	return f.put(k, true, true, p)
+}
+
+// put writes one frame. f.writing is held.
+func (f *framed) put(k wsframe.Kind, first, last bool, p []byte) error {
+	buf := f.t.buffers.Get().(*[]byte)
+	defer f.t.buffers.Put(buf)
+	b := wsframe.AppendFragment((*buf)[:0], k, first, last, p)
 	switch {
 	case f.closed && k == wsframe.Pong:
 		return nil // its ping crossed our goodbye; the client's is still to come

@@ -28,6 +28,9 @@ type Conn interface {
 	// the socket. It fails, as SlowConsumer, when none of them move for
 	// Config.WriteTimeout. Calls must not overlap.
 	Write(p []byte) error
+	// WritePart is Write for a piece of a message that goes on, to be ended by
+	// Write. A piece is text, but may end within a character.
+	WritePart(p []byte) error
 	// Pong answers a keep-alive of the client. It must not overlap Write.
 	Pong() error
 	// Ping asks the client for a sign of life and waits for it until ctx ends.
@@ -65,6 +68,9 @@ type Config struct {
 	// MaxMessage is the longest message, in bytes, and the longest piece of a
 	// stream that is not cut. Default 64 KiB.
 	MaxMessage int
+	// MaxElement is the longest message of XMPP over WebSocket, in bytes.
+	// Default 256 KiB, which servers take too: rosters and pictures are long.
+	MaxElement int
 	// MaxHeader is the longest header block on a stream, in bytes. Default
 	// 16 KiB, and never more than MaxMessage.
 	MaxHeader int
@@ -99,6 +105,7 @@ const readSize = 8 << 10
 func New(cfg Config) *Transport {
 	cfg.MaxMessage = positive(cfg.MaxMessage, sipstream.DefaultMaxMessage)
 	cfg.MaxHeader = min(positive(cfg.MaxHeader, sipstream.DefaultMaxHeader), cfg.MaxMessage)
+	cfg.MaxElement = positive(cfg.MaxElement, 256<<10)
 	cfg.FirstMessage = positive(cfg.FirstMessage, 10*time.Second)
 	cfg.WholeMessage = positive(cfg.WholeMessage, 30*time.Second)
 	cfg.WriteTimeout = positive(cfg.WriteTimeout, 30*time.Second)

@@ -114,9 +114,17 @@ func (t *Transport) WebSocket(c net.Conn, u Upgrade) (Conn, Asked, error) {
 		_ = c.Close()
 		return nil, asked, &Refusal{rw.status, DeniedHTTP, err}
 	}
-	w.ws.SetReadLimit(int64(t.cfg.MaxMessage))
+	w.ws.SetReadLimit(int64(t.longest(w.text)))
 	_ = c.SetDeadline(time.Time{})
 	return w, asked, nil
+}
+
+// longest is the longest message of a WebSocket, in XMPP or in SIP.
+func (t *Transport) longest(xmpp bool) int {
+	if xmpp {
+		return t.cfg.MaxElement
+	}
+	return t.cfg.MaxMessage
 }
 
 // readRequest reads the head of one request. What was read beyond it is given

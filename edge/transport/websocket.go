@@ -43,6 +43,9 @@ type webSocket struct {
 
 	// Owned by read.
 	spoke bool
+
+	// Owned by who writes.
+	part io.WriteCloser // of a message that has begun; nil: none has
 }
 
 // Start has the connection read, by a goroutine of its own: the library waits.
@@ -146,6 +149,14 @@ func (w *webSocket) ponged(context.Context, []byte)      { w.recv.Alive() }
 // Write sends a text message, or in SIP a binary one where p is not UTF-8 and
 // so must not be text (RFC 6455 §5.6).
 func (w *webSocket) Write(p []byte) error {
+	if w.part != nil {
+		_, err := w.part.Write(p)
+		if err == nil {
+			err = w.part.Close()
+		}
+		w.part = nil
+		return slow(err)
+	}
 	typ := websocket.MessageText
 	if !utf8.Valid(p) {
 		if w.text {
@@ -154,6 +165,19 @@ func (w *webSocket) Write(p []byte) error {
 		typ = websocket.MessageBinary
 	}
 	return slow(w.ws.Write(context.Background(), typ, p))
+}
+
+// WritePart sends a fragment (RFC 6455 §5.4).
+func (w *webSocket) WritePart(p []byte) error {
+	if w.part == nil {
+		part, err := w.ws.Writer(context.Background(), websocket.MessageText)
+		if err != nil {
+			return slow(err)
+		}
+		w.part = part
+	}
+	_, err := w.part.Write(p)
+	return slow(err)
 }
 
 // Pong answers a keep-alive that came as a message, with CRLF.

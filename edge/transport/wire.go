@@ -27,6 +27,9 @@ func (w *wire) Write(p []byte) error {
 	return slow(err)
 }
 
+// WritePart is Write: a stream has no messages either.
+func (w *wire) WritePart(p []byte) error { return w.Write(p) }
+
 // Pong answers CRLFCRLF with CRLF (RFC 5626 §4.4.1).
 func (w *wire) Pong() error { return w.Write(crlf) }
 

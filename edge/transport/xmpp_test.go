@@ -153,21 +153,100 @@ func TestRFC7395_CRLFIsNoKeepAlive(t *testing.T) {
 	})
 }
 
-func TestXMPPMessagesAreBounded(t *testing.T) {
+// Rosters and pictures are longer than any SIP message: servers take 256 KiB.
+func TestRFC7395_ElementOf256KiBPassesAndNoByteMore(t *testing.T) {
 	onWebSocket(t, func(t *testing.T, w way) {
 		e := newEar()
 		b, conn := w.browseFor(t, "xmpp", transport.Config{}, e)
-		b.send(fin|opText, sized(64<<10))
-		e.expect(t, "message "+sized(64<<10))
+		long := strings.Repeat("<é/>", 51<<10) + strings.Repeat(" ", 1<<10)
+		go b.send(fin|opText, long)
+		e.expect(t, "message "+long)
 		go func() {
-			for range 65 { // an element that does not end
-				b.send(opText, strings.Repeat("x", 1<<10))
+			b.send(opText, long)
+			b.send(opCont, "x")
+		}()
+		if code := closeCode(b); code != 1009 {
+			t.Errorf("closed with %d, want 1009", code)
+		}
+		go func() { _, _ = io.Copy(io.Discard, b.conn) }()
+		e.expect(t, "ended protocol")
+		conn.Close(transport.Protocol)
+		_ = b.conn.Close()
+	})
+}
+
+func TestEndlessElementInFramesIsEnded(t *testing.T) {
+	onWebSocket(t, func(t *testing.T, w way) {
+		e := newEar()
+		b, conn := w.browseFor(t, "xmpp", transport.Config{}, e)
+		go func() {
+			b.send(opText, "<message><body>")
+			for range 257 {
+				b.send(opCont, strings.Repeat("x", 1<<10))
 			}
 		}()
 		go func() { _, _ = io.Copy(io.Discard, b.r) }()
 		e.expect(t, "ended protocol")
 		conn.Close(transport.Protocol)
 		_ = b.conn.Close()
+	})
+}
+
+func TestSlowLorisInFramesIsEndedInTime(t *testing.T) {
+	onWebSocket(t, func(t *testing.T, w way) {
+		e := newEar()
+		b, conn := w.browseFor(t, "xmpp", w.times(), e)
+		b.send(fin|opText, "<open/>")
+		e.expect(t, "message <open/>")
+		start := time.Now()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			b.send(opText, "<message>")
+			w.trickle(b.conn, strings.Repeat("\x00\x81\x00\x00\x00\x00x", 20<<10))
+		}()
+		go func() { _, _ = io.Copy(io.Discard, b.r) }()
+		e.expect(t, "ended policy")
+		w.took(t, start, 30)
+		conn.Close(transport.Policy)
+		_ = b.conn.Close()
+		<-done
+	})
+}
+
+// A message that comes from inside in pieces is one of the WebSocket's, with
+// control frames between its fragments, and may be cut within a character.
+func TestPiecesFromInsideAreFragmentsOfOneMessage(t *testing.T) {
+	onWebSocket(t, func(t *testing.T, w way) {
+		e := newEar()
+		b, conn := w.browseFor(t, "xmpp", transport.Config{}, e)
+		sent := make(chan error, 10)
+		go func() {
+			for _, p := range []string{"<body>\xc3", strings.Repeat("\xa4\xc3", 4<<10)} {
+				sent <- conn.WritePart([]byte(p))
+			}
+			sent <- conn.Write([]byte("\xa4</body>"))
+			sent <- conn.Write([]byte("<r/>"))
+		}()
+		all, first := "", true
+		for ended := false; !ended; {
+			head, p := b.receive()
+			if opcode := head &^ fin; first && opcode != opText || !first && opcode != opCont {
+				t.Fatalf("frame 0x%02x", head)
+			}
+			all, first, ended = all+p, false, head&fin != 0
+		}
+		if want := "<body>" + strings.Repeat("ä", 4<<10+1) + "</body>"; all != want {
+			t.Errorf("received %d bytes, want %d", len(all), len(want))
+		}
+		b.expect(fin|opText, "<r/>")
+		for range 4 {
+			if err := <-sent; err != nil {
+				t.Error(err)
+			}
+		}
+		_ = b.conn.Close()
+		e.expect(t, "ended client-reset")
 	})
 }
 

@@ -11,7 +11,20 @@ var opcodeOf = [...]byte{Text: 0x1, Binary: 0x2, Close: 0x8, Ping: 0x9, Pong: 0x
 // Append adds one whole frame to b, unmasked as a server's are. The payload of
 // a control frame is at most MaxControl bytes long.
 func Append(b []byte, k Kind, payload []byte) []byte {
-	b = append(b, fin|opcodeOf[k])
+	return AppendFragment(b, k, true, true, payload)
+}
+
+// AppendFragment adds one frame of a message: the first has its kind, and the
+// last ends it (RFC 6455 §5.4). Control frames may stand between them.
+func AppendFragment(b []byte, k Kind, first, last bool, payload []byte) []byte {
+	head := byte(opContinuation)
+	if first {
+		head = opcodeOf[k]
+	}
+	if last {
+		head |= fin
+	}
+	b = append(b, head)
 	switch n := len(payload); {
 	case n < 126:
 		b = append(b, byte(n))

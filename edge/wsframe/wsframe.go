@@ -28,11 +28,13 @@ type Kind uint8
 const (
 	// NeedMore: nothing whole is there; read and Feed.
 	NeedMore Kind = iota
-	Text          // one whole message, of however many fragments
-	Binary        // the same
-	Ping          // a control frame, between messages or within one
-	Pong          // the same
-	Close         // the same
+	// Text and Binary are one whole message, of however many fragments.
+	Text
+	Binary
+	// Ping, Pong and Close are control frames, between messages or within one.
+	Ping
+	Pong
+	Close
 )
 
 // String names the kind.
@@ -91,6 +93,9 @@ type Cutter struct {
 // New returns a Cutter at the start of a connection. Messages may be max bytes
 // long, and max is positive.
 func New(max int) *Cutter { return &Cutter{max: max} }
+
+// Limit changes how long messages may be, where the Cutter is idle.
+func (c *Cutter) Limit(max int) { c.max = max }
 
 // Idle reports whether nothing is under way: no frame and no message.
 func (c *Cutter) Idle() bool {

@@ -181,6 +181,16 @@ func TestFramesMadeAreReadBack(t *testing.T) {
 	}
 }
 
+func TestFragmentsMadeAreOneMessage(t *testing.T) {
+	b := wsframe.AppendFragment(nil, wsframe.Text, true, false, []byte("a"))
+	b = wsframe.Append(b, wsframe.Pong, nil)
+	b = wsframe.AppendFragment(b, wsframe.Text, false, false, []byte("b"))
+	b = wsframe.AppendFragment(b, wsframe.Text, false, true, nil)
+	if want := "\x01\x01a\x8a\x00\x00\x01b\x80\x00"; string(b) != want {
+		t.Errorf("% x, want % x", b, want)
+	}
+}
+
 func TestCloseStatus(t *testing.T) {
 	for status, good := range map[int]bool{999: false, 1000: true, 1004: false, 1005: false, 1006: false, 1014: true, 1015: false, 1016: false, 2999: false, 3000: true, 4999: true, 5000: false} {
 		got, text, err := wsframe.ParseClose(wsframe.ClosePayload(status, "why"))
