@@ -101,8 +101,8 @@ func (l *Location) dropTokens(d *device, which func(*Token) bool) {
 }
 
 func (l *Location) unpush(d *device, t *Token) {
-	if l.pushes[t.key()] == d {
-		delete(l.pushes, t.key())
+	if k := d.id.tokenKey(t); l.pushes[k] == d {
+		delete(l.pushes, k)
 	}
 }
 
@@ -210,6 +210,7 @@ func (w words) compact(b Binding, id DeviceID) Binding {
 func (w words) compactToken(t Token) Token {
 	t.Provider, t.Kind = w.intern(t.Provider), w.intern(t.Kind)
 	t.App, t.Param = w.intern(t.App), w.intern(t.Param)
+	t.Node = strings.Clone(t.Node)
 	t.Value, t.Key, t.Auth = strings.Clone(t.Value), strings.Clone(t.Key), strings.Clone(t.Auth)
 	t.LastError = w.intern(t.LastError)
 	return t

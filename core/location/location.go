@@ -61,10 +61,19 @@ type binding struct {
 	live bool // Flow is up
 }
 
-// pushKey is what makes a push token unique.
-type pushKey struct{ app, kind, value string }
+// pushKey is what makes a push token unique. scope is "" for SIP, and else the
+// AOR: an app that speaks both has one token for both, and an IM client has one
+// for all its accounts.
+type pushKey struct{ scope, app, kind, value string }
 
-func (t *Token) key() pushKey { return pushKey{t.App, t.Kind, t.Value} }
+// key names a token of the device.
+func (id DeviceID) tokenKey(t *Token) pushKey {
+	scope := ""
+	if id.enrols() {
+		scope = id.AOR
+	}
+	return pushKey{scope, t.App, t.Kind, t.Value}
+}
 
 // New returns an empty Location that writes through to store. A nil log
 // discards.

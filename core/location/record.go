@@ -175,22 +175,23 @@ func (l *Location) restore(id DeviceID, r record, now time.Time) {
 	for _, t := range r.Tokens {
 		t = l.words.compactToken(t)
 		t.Registered = earlier(t.Registered, now)
-		if other := l.pushes[t.key()]; other != nil {
+		key := id.tokenKey(&t)
+		if other := l.pushes[key]; other != nil {
 			// A crash came between the two writes of a move: the later
 			// registration has the token.
 			loser := other
-			if held := other.token(t.key()); held.Registered.After(t.Registered) {
+			if held := other.token(key); held.Registered.After(t.Registered) {
 				loser = d
 			}
 			l.markDirty(loser.id)
 			if loser == d {
 				continue
 			}
-			l.lose(other, t.key())
+			l.lose(other, key)
 			l.settle(other, now)
 		}
 		d.tokens = append(d.tokens, t)
-		l.pushes[t.key()] = d
+		l.pushes[key] = d
 	}
 	if l.settle(d, now); l.devices[id] == nil || r.again {
 		l.markDirty(id)
@@ -217,7 +218,7 @@ func earlier(a, b time.Time) time.Time {
 
 func (d *device) token(k pushKey) Token {
 	for i := range d.tokens {
-		if d.tokens[i].key() == k {
+		if d.id.tokenKey(&d.tokens[i]) == k {
 			return d.tokens[i]
 		}
 	}

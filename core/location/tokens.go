@@ -7,7 +7,8 @@ import (
 
 // Token is one push token of a device (RFC 8599 pn-provider, pn-param,
 // pn-prid), with what became of the pushes to it. No two devices hold the same
-// (App, Kind, Value). The tokens of a device live and die apart.
+// (App, Kind, Value), those that enrolled counted by AOR. The tokens of a device
+// live and die apart.
 type Token struct {
 	Provider string `json:"provider"`       // "apns", "fcm" or "webpush"
 	Kind     string `json:"kind,omitempty"` // "voip" or "alert"
@@ -15,6 +16,9 @@ type Token struct {
 	Param    string `json:"param,omitempty"`
 	Value    string `json:"value,omitempty"` // secret
 	Sandbox  bool   `json:"sandbox,omitempty"`
+	// Node tells the tokens of one that enrolled apart: a hash of the client's
+	// name for it (XEP-0357 node), "" with SIP.
+	Node string `json:"node,omitempty"`
 	// Key and Auth encrypt for the device (RFC 8291), in base64url; Auth is
 	// secret. "" where the client gave none. They are replaced with each
 	// registration.
@@ -186,17 +190,18 @@ func (l *Location) setTokens(d *device, tokens []Token, at, now time.Time) (lose
 		if slices.ContainsFunc(d.tokens, func(o Token) bool { return o.channel() == t.channel() }) {
 			continue // the first that the client names counts
 		}
-		if i := slices.IndexFunc(old, func(o Token) bool { return o.key() == t.key() }); i >= 0 {
+		key := d.id.tokenKey(&t)
+		if i := slices.IndexFunc(old, func(o Token) bool { return d.id.tokenKey(&o) == key }); i >= 0 {
 			t.Verdict = old[i].Verdict
 		}
-		if other := l.pushes[t.key()]; other != nil && other != d {
-			t.Verdict = other.token(t.key()).Verdict
-			l.lose(other, t.key())
+		if other := l.pushes[key]; other != nil && other != d {
+			t.Verdict = other.token(key).Verdict
+			l.lose(other, key)
 			losers = append(losers, other.id)
 			l.settle(other, now)
 		}
 		d.tokens = append(d.tokens, t)
-		l.pushes[t.key()] = d
+		l.pushes[key] = d
 	}
 	return losers
 }
@@ -211,7 +216,7 @@ func (l *Location) lose(d *device, k pushKey) {
 	if d.class == "" && d.hasApple(true) && d.hasApple(false) {
 		d.class = "split"
 	}
-	l.dropTokens(d, func(o *Token) bool { return o.key() == k })
+	l.dropTokens(d, func(o *Token) bool { return d.id.tokenKey(o) == k })
 }
 
 func (d *device) hasApple(voip bool) bool {

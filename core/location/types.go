@@ -12,8 +12,12 @@ import (
 
 // DeviceID names one client instance of one AOR.
 type DeviceID struct {
-	AOR      string // sip:user@host, host lower-cased, no port, no parameters
-	Instance string // +sip.instance, or what stands for it (RFC 5626 §4.1)
+	// AOR is sip:user@host, host lower-cased, no port, no parameters; or, of an IM
+	// client, xmpp:user@host.
+	AOR string
+	// Instance is +sip.instance, or what stands for it (RFC 5626 §4.1); of an IM
+	// client its resource.
+	Instance string
 }
 
 // String returns "AOR INSTANCE", which [ParseDeviceID] reads back. It is a map
