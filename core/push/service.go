@@ -319,6 +319,21 @@ func (s *Service) group(out *Notification, n Note) {
 	}
 }
 
+// Sole is the id of the one app that there is at a provider, "" if there are
+// none or several.
+func (s *Service) Sole(provider string) (id string) {
+	for i := range s.apps {
+		if s.apps[i].Provider != provider {
+			continue
+		}
+		if id != "" {
+			return ""
+		}
+		id = s.apps[i].ID
+	}
+	return id
+}
+
 // VAPID is the key that browsers subscribe to pushes with, in base64url (RFC
 // 8292 §3.2): that of the first app by WebPush, "" without one.
 func (s *Service) VAPID() string {

@@ -36,6 +36,9 @@ const (
 	EventMessage           = push.EventMessage
 )
 
+// Accepted is the outcome of a push that the provider took.
+const Accepted = push.Accepted
+
 // Why a wait ended without a registration.
 var (
 	// ErrWindow: the device did not register in time (B16).

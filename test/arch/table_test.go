@@ -50,10 +50,11 @@ var mayImport = map[string][]string{
 	},
 	"core/xmppproxy": {
 		"core/location", "core/liveness", "core/wake", "core/downstream", "core/upstream", "core/upstream/c2s",
-		"core/im", "core/stanza", "core/xmppproxy/session", "core/xmppproxy/classify", "tunnel",
+		"core/im", "core/stanza", "core/xmppproxy/session", "core/xmppproxy/classify", "core/xmppproxy/notify", "tunnel",
 	},
 	"core/xmppproxy/session":  {"core/stanza"},
 	"core/xmppproxy/classify": {"core/stanza"},
+	"core/xmppproxy/notify":   {"core/location", "core/wake", "core/stanza", "core/xmppproxy/session", "core/xmppproxy/classify"},
 
 	"core/jetstream": {"core/location", "core/im", "core/push", "core/trace", "core/registrar", "core/xmppproxy/session"},
 	"core/admin":     {"core/*", "tunnel"},
