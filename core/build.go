@@ -114,7 +114,7 @@ func (s *Server) buildSIP(ctx context.Context, bundle *certs.Bundle) error {
 		Core: bundle.Name(), Advertise: s.advertise(), AdvertiseTLS: s.advertiseTLS(), Domains: domains,
 		Window: w.Window.Duration, Ringback: ringback, RingbackAfter: w.RingbackAfter.Duration,
 		ReconnectGrace: w.ReconnectGrace.Duration, PushEnabled: s.cfg.Push.Enabled,
-		PushInForeground: w.CallPushInForeground, Providers: s.providers(),
+		PushInForeground: w.CallPushInForeground, DesktopActive: s.cfg.IM.DesktopActive.Duration, Providers: s.providers(),
 		RefuseUnknown: s.cfg.Push.RefuseUnknown, RefreshMargin: s.cfg.Push.RefreshMargin.Duration, VAPID: s.pushes.VAPID,
 		TokenKeys: tokenKeys, FlowTimer: seconds(flowTimer).Duration,
 	}, sipproxy.Deps{Location: s.loc, Waker: homecoming{s.waker, s}, Traces: s.traces, Log: s.log, Registry: s.deps.Registry, Messages: s.messages})

@@ -2,8 +2,6 @@ package im
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"slices"
 	"strings"
 	"time"
@@ -23,21 +21,36 @@ type box struct {
 	arrived     chan struct{} // capacity 1: something joined the line; nil without a worker
 }
 
-// entry is a held message, as it is remembered.
+// entry is a held message, as it is remembered: small, for there may be a
+// million.
 type entry struct {
-	seq     uint64
-	key     string
-	added   time.Time
-	expires time.Time
+	seq            uint64
+	key            key
+	sender         uint64
+	added, expires int64 // ms since 1970
+	taken          bool  // another device of the user has had a copy
 }
 
-// keyOf names a message at its device.
-func keyOf(device, id string) string {
-	sum := sha256.Sum256([]byte(device + "\x00" + id))
-	return base64.RawURLEncoding.EncodeToString(sum[:16])
+func entryOf(e Entry, k key) entry {
+	return entry{seq: e.Seq, key: k, sender: e.Sender, added: e.Added.UnixMilli(), expires: e.Expires.UnixMilli()}
 }
 
-func sealName(device, key string) string { return "im/" + key + "/" + device }
+func (e *entry) over(now time.Time) bool { return now.UnixMilli() >= e.expires }
+
+// find returns where in held a message is, or -1.
+func (b *box) find(k key) int {
+	return slices.IndexFunc(b.held, func(e entry) bool { return e.key == k })
+}
+
+// first is the message that comes next, for whom looks.
+func (b *box) first(sight Sight) (e entry, ok bool) {
+	for _, e := range b.held {
+		if sight == Itself || sight == Another && !e.taken {
+			return e, true
+		}
+	}
+	return e, false
+}
 
 func aorOf(device string) string {
 	aor, _, _ := strings.Cut(device, " ")
@@ -83,6 +96,7 @@ func (s *Service) enter(b *box, e entry) bool {
 	if there {
 		return false
 	}
+	e.taken = s.recent.has(markOf(b.aor, e.key), time.Now())
 	b.held = slices.Insert(b.held, i, e)
 	s.counts[b.aor]++
 	s.total.Add(1)
@@ -115,9 +129,72 @@ func (s *Service) uncount(aor string) {
 	}
 }
 
-// hold stores a message. over is true for one that was held, and is not any more.
-func (s *Service) hold(ctx context.Context, device string, m Message) (over bool, err error) {
-	e := Entry{Device: device, Key: keyOf(device, m.ID), Added: m.Added, Expires: m.Expires}
+// had notes that a device has had a message. Under mu.
+func (s *Service) had(device string, k key) {
+	now, aor := time.Now(), aorOf(device)
+	s.recent.add(markOf(device, k), now)
+	s.recent.add(markOf(aor, k), now)
+	for _, b := range s.aors[aor] {
+		if i := b.find(k); i >= 0 {
+			b.held[i].taken = true
+		}
+	}
+}
+
+// reserve takes a place for a message, or says why there is none. there is true
+// for one that is held already. Under mu.
+func (s *Service) reserve(b *box, k key, sender uint64) (there bool, err error) {
+	if b.find(k) >= 0 {
+		return true, nil
+	}
+	if sender != 0 {
+		n := 0
+		for i := range b.held {
+			if b.held[i].sender == sender {
+				n++
+			}
+		}
+		if n >= s.cfg.PerSender {
+			return false, ErrFull
+		}
+	}
+	if len(b.held)+b.adding >= s.cfg.PerDevice && !s.makeRoom(b) {
+		return false, ErrFull
+	}
+	if s.counts[b.aor] >= s.cfg.PerAOR {
+		room := false
+		for _, other := range s.aors[b.aor] {
+			if room = s.makeRoom(other); room {
+				break
+			}
+		}
+		if !room {
+			return false, ErrFull
+		}
+	}
+	b.adding++
+	s.counts[b.aor]++
+	return false, nil
+}
+
+// makeRoom ends the oldest message of a box that another device of the user has
+// had, if there is one. Under mu.
+func (s *Service) makeRoom(b *box) bool {
+	i := slices.IndexFunc(b.held, func(e entry) bool { return e.taken })
+	if i < 0 {
+		return false
+	}
+	device, seq := b.device, b.held[i].seq
+	s.leave(device, seq)
+	s.m.ended.WithLabelValues("made_room").Inc()
+	s.workers.Go(func() { s.erase(seq, device) })
+	return true
+}
+
+// hold stores a message.
+func (s *Service) hold(ctx context.Context, device string, m Message) (h Holding, err error) {
+	k := keyOf(m.ID)
+	e := Entry{Device: device, Key: k.String(), Sender: senderOf(m.Sender), Added: m.Added, Expires: m.Expires}
 	if e.Added.IsZero() {
 		e.Added = time.Now()
 	}
@@ -125,25 +202,20 @@ func (s *Service) hold(ctx context.Context, device string, m Message) (over bool
 		e.Expires = last
 	}
 	if len(m.Data) > MaxSize {
-		return false, ErrTooBig
+		return 0, ErrTooBig
 	}
 	data := m.Data
 	if s.cfg.Sealer != nil {
-		data = s.cfg.Sealer.Seal(sealName(device, e.Key), data)
+		data = s.cfg.Sealer.Seal(sealName(device, k), data)
 	}
 	s.mu.Lock()
 	b := s.box(device)
-	if slices.ContainsFunc(b.held, func(o entry) bool { return o.key == e.Key }) {
-		s.mu.Unlock()
-		return false, nil
-	}
-	if len(b.held)+b.adding >= s.cfg.PerDevice || s.counts[b.aor] >= s.cfg.PerAOR {
+	there, err := s.reserve(b, k, e.Sender)
+	if there || err != nil {
 		s.tidy(b)
 		s.mu.Unlock()
-		return false, ErrFull
+		return Again, err
 	}
-	b.adding++
-	s.counts[b.aor]++ // its place is taken
 	s.mu.Unlock()
 
 	seq, added, err := s.store.Add(ctx, e, data)
@@ -154,40 +226,48 @@ func (s *Service) hold(ctx context.Context, device string, m Message) (over bool
 	s.uncount(b.aor)
 	switch {
 	case err != nil:
-	case added && s.recent.has(e.Key, time.Now()): // its answer came just now
-		over = true
+	case added && s.recent.has(markOf(device, k), time.Now()): // its answer came just now
+		h = Over
 		if seq > s.seen {
 			s.gone[seq] = struct{}{}
 		}
 		s.workers.Go(func() { s.erase(seq, device) })
 	case added:
 		if _, gone := s.gone[seq]; !gone {
-			s.enter(b, entry{seq: seq, key: e.Key, added: e.Added, expires: e.Expires})
+			e.Seq = seq
+			s.enter(b, entryOf(e, k))
 		}
 	default:
-		over = !slices.ContainsFunc(b.held, func(o entry) bool { return o.seq == seq })
+		h = Over
+		if slices.ContainsFunc(b.held, func(o entry) bool { return o.seq == seq }) {
+			h = Again
+		}
 	}
 	s.tidy(b)
-	return over, err
+	return h, err
 }
 
-// remove ends a held message, and counts why.
-func (s *Service) remove(seq uint64, device, outcome string) {
-	s.erase(seq, device)
+// remove ends a held message, and counts why. It reports whether it was this
+// core that did.
+func (s *Service) remove(seq uint64, device, outcome string) bool {
+	removed := s.erase(seq, device)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.leave(device, seq) {
 		s.m.ended.WithLabelValues(outcome).Inc()
 	}
+	return removed
 }
 
-// erase takes a message out of the store.
-func (s *Service) erase(seq uint64, device string) {
+// erase takes a message out of the store, and reports whether it was there.
+func (s *Service) erase(seq uint64, device string) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), storeTimeout)
 	defer cancel()
-	if err := s.store.Remove(ctx, device, seq); err != nil {
+	removed, err := s.store.Remove(ctx, device, seq)
+	if err != nil {
 		s.log.Warn("message not removed from the store: it may be delivered again", "err", err)
 	}
+	return removed
 }
 
 // storeTimeout bounds what is asked of the store.

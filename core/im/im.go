@@ -3,7 +3,6 @@ package im
 import (
 	"context"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,8 +16,12 @@ type Config struct {
 	// Default 7 days.
 	Keep time.Duration
 	// PerAOR and PerDevice are how many messages are held at most. One more is
-	// refused, and those that are held stay. Defaults 2000 and 1000.
+	// refused, and those that are held stay, but for copies that another device
+	// of the user has had. Defaults 2000 and 1000.
 	PerAOR, PerDevice int
+	// PerSender is how many of those for a device may be of one sender, so that
+	// no stranger fills a user's box. Default half of PerDevice.
+	PerSender int
 	// Sealer seals messages in the store; nil leaves them in clear, which is for
 	// stores that end with the process.
 	Sealer Sealer
@@ -37,9 +40,10 @@ const (
 // Message is what is held.
 type Message struct {
 	// ID names the message at its source: the same ID for the same device is the
-	// same message.
-	ID   string
-	Data []byte // opaque
+	// same message, and for another device of the user a copy of it.
+	ID     string
+	Sender string // who sent it, for [Config.PerSender]; "" is not counted
+	Data   []byte // opaque
 	// Added is when it came; the zero time is now.
 	Added time.Time
 	// Expires is when nobody wants it any more; the zero time stands for
@@ -59,6 +63,35 @@ const (
 	Delivered
 	// Refused: the device does not want it.
 	Refused
+	// Elsewhere: the device is gone, and another of the user's has had a copy. The
+	// message waits for its own device only.
+	Elsewhere
+)
+
+// Holding is how a message is held that was not taken.
+type Holding int
+
+// The holdings.
+const (
+	// Fresh: on disk, since now.
+	Fresh Holding = iota
+	// Again: it was on disk already, and is still.
+	Again
+	// Over: it was delivered a while ago, and is not held again.
+	Over
+)
+
+// Sight is who looks for a device.
+type Sight int
+
+// The sights.
+const (
+	// Nobody looks.
+	Nobody Sight = iota
+	// Another device of the user looks; the device itself is gone.
+	Another
+	// Itself: the device looks.
+	Itself
 )
 
 // An Item is a message that has just come. Its methods are called by one
@@ -70,21 +103,24 @@ type Item interface {
 	Send(done func(Verdict)) bool
 	// Message is what is to be held, if it must be.
 	Message() Message
-	// Held says that the message is on disk. over is true for one that was
-	// delivered a while ago, and is not held again. It may wait for something as
-	// fast as a disk.
-	Held(ctx context.Context, over bool)
+	// Held says that the message is on disk, or needs not be. It may wait for
+	// something as fast as a disk.
+	Held(ctx context.Context, h Holding)
 	// Lost says that the message is neither delivered nor held.
 	Lost(err error)
 }
 
 // A Courier sends what was held.
 type Courier interface {
-	// Looks says whether a device can be sent to now.
-	Looks(device string) bool
+	// Looks says who can be sent now what is held for a device.
+	Looks(device string) Sight
 	// Deliver sends a message, and has done called, once, with what became of it.
-	// It reports false, and calls nothing, if the device does not look.
+	// It reports false, and calls nothing, if nobody looks.
 	Deliver(device string, added time.Time, data []byte, done func(Verdict)) bool
+	// Ended hears of a message that is held no longer, and was delivered to none of
+	// the user's devices: it was Refused, or, with Kept, has expired. Of several
+	// cores one hears it.
+	Ended(device string, data []byte, v Verdict)
 }
 
 // Service holds messages. All methods are safe for concurrent use.
@@ -126,6 +162,9 @@ func New(cfg Config, store Store, log *slog.Logger, reg prometheus.Registerer) *
 	}
 	if cfg.PerDevice <= 0 {
 		cfg.PerDevice = 1000
+	}
+	if cfg.PerSender <= 0 {
+		cfg.PerSender = max(1, cfg.PerDevice/2)
 	}
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -220,34 +259,38 @@ func (s *Service) Boxes(aor string) (devices []string) {
 
 // Known says whether a device has had a message lately, or it is held for it.
 func (s *Service) Known(device, id string) bool {
-	key := keyOf(device, id)
+	k := keyOf(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.recent.has(key, time.Now()) {
+	if s.recent.has(markOf(device, k), time.Now()) {
 		return true
 	}
 	b := s.boxes[device]
-	return b != nil && slices.ContainsFunc(b.held, func(e entry) bool { return e.key == key })
+	return b != nil && b.find(k) >= 0
 }
 
 // Had says whether a device has had a message lately.
-func (s *Service) Had(device, id string) bool { return s.known(keyOf(device, id)) }
+func (s *Service) Had(device, id string) bool { return s.known(device, keyOf(id)) }
 
 // Got says that a device has had a message that was held for another.
-func (s *Service) Got(device, id string) { s.done(keyOf(device, id)) }
+func (s *Service) Got(device, id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.had(device, keyOf(id))
+}
 
 // Delivered says that the device has got a message after all: it answered one
 // late, which is held since. From now on it is not sent again.
 func (s *Service) Delivered(device, id string) {
-	key := keyOf(device, id)
+	k := keyOf(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.recent.add(key, time.Now())
+	s.had(device, k)
 	b := s.boxes[device]
 	if b == nil || s.closed {
 		return
 	}
-	if i := slices.IndexFunc(b.held, func(e entry) bool { return e.key == key }); i >= 0 {
+	if i := b.find(k); i >= 0 {
 		seq := b.held[i].seq
 		s.leave(device, seq)
 		s.m.ended.WithLabelValues("delivered").Inc()

@@ -59,11 +59,12 @@ func (m *Memory) Get(_ context.Context, seq uint64) (data []byte, err error) {
 }
 
 // Remove implements [Store].
-func (m *Memory) Remove(_ context.Context, _ string, seq uint64) error {
+func (m *Memory) Remove(_ context.Context, _ string, seq uint64) (removed bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	before := len(m.entries)
 	m.entries = slices.DeleteFunc(m.entries, func(e memoryEntry) bool { return e.Seq == seq })
-	return nil
+	return len(m.entries) < before, nil
 }
 
 // Follow implements [Store].

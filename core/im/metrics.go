@@ -12,7 +12,7 @@ type metrics struct {
 func newMetrics(s *Service, reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "sallyport_im_held_ended_total", Help: "Held messages by how their wait ended: delivered, refused, expired, unreadable, or elsewhere."},
+			Name: "sallyport_im_held_ended_total", Help: "Held messages by how their wait ended: delivered, refused, expired, made_room (another device of the user had it), unreadable, or elsewhere (another core)."},
 			[]string{"outcome"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sallyport_im_not_held_total", Help: "Messages that were not held, by the reason: full, too_big, busy or store."},

@@ -6,14 +6,14 @@ import "time"
 // one which its sender repeats is not delivered again.
 const (
 	recentTime = 10 * time.Minute
-	recentMany = 32_768
+	recentMany = 65_536 // two for each message
 )
 
-// recent knows the keys of messages that were delivered lately: for recentTime
+// recent knows the marks of messages that were delivered lately: for recentTime
 // at least, unless there were more than recentMany. Guarded by Service.mu.
 type recent struct {
 	since    time.Time
-	now, old map[string]struct{}
+	now, old map[mark]struct{}
 }
 
 func (r *recent) turn(at time.Time) {
@@ -21,18 +21,18 @@ func (r *recent) turn(at time.Time) {
 		if at.Sub(r.since) >= 2*recentTime {
 			r.now = nil
 		}
-		r.old, r.now, r.since = r.now, make(map[string]struct{}), at
+		r.old, r.now, r.since = r.now, make(map[mark]struct{}), at
 	}
 }
 
-func (r *recent) add(key string, at time.Time) {
+func (r *recent) add(m mark, at time.Time) {
 	r.turn(at)
-	r.now[key] = struct{}{}
+	r.now[m] = struct{}{}
 }
 
-func (r *recent) has(key string, at time.Time) bool {
+func (r *recent) has(m mark, at time.Time) bool {
 	r.turn(at)
-	_, inNow := r.now[key]
-	_, inOld := r.old[key]
+	_, inNow := r.now[m]
+	_, inOld := r.old[m]
 	return inNow || inOld
 }

@@ -38,12 +38,16 @@ func (s *Service) told(e Entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seen = max(s.seen, e.Seq)
+	k, ok := parseKey(e.Key)
+	if !ok {
+		return
+	}
 	if _, gone := s.gone[e.Seq]; gone {
 		delete(s.gone, e.Seq)
 		return
 	}
 	b := s.box(e.Device)
-	if !s.enter(b, entry{seq: e.Seq, key: e.Key, added: e.Added, expires: e.Expires}) || s.closed {
+	if !s.enter(b, entryOf(e, k)) || s.closed {
 		return
 	}
 	select {
@@ -90,15 +94,15 @@ func (s *Service) sweeping() {
 // sweep ends what has expired.
 func (s *Service) sweep(now time.Time) {
 	type over struct {
-		device string
-		seq    uint64
+		b *box
+		e entry
 	}
 	var list []over
 	s.mu.Lock()
-	for device, b := range s.boxes {
+	for _, b := range s.boxes {
 		for i := range b.held {
-			if !now.Before(b.held[i].expires) {
-				list = append(list, over{device, b.held[i].seq})
+			if b.held[i].over(now) {
+				list = append(list, over{b, b.held[i]})
 			}
 		}
 	}
@@ -107,6 +111,13 @@ func (s *Service) sweep(now time.Time) {
 		if s.ctx.Err() != nil {
 			return
 		}
-		s.remove(o.seq, o.device, "expired")
+		s.expire(o.b.device, o.e)
+	}
+}
+
+// expire ends a message that nobody wants any more.
+func (s *Service) expire(device string, e entry) {
+	if data, ok := s.read(device, e); ok && s.remove(e.seq, device, "expired") && !e.taken {
+		s.courier.Ended(device, data, Kept)
 	}
 }

@@ -10,7 +10,8 @@ import (
 type Entry struct {
 	Seq     uint64 // order of arrival; made by the store
 	Device  string // who it is for
-	Key     string // names the message at its device, 22 characters of base64url
+	Key     string // names the message, 22 characters of base64url; copies for other devices have the same
+	Sender  uint64 // tells senders apart; 0 is nobody
 	Added   time.Time
 	Expires time.Time
 }
@@ -20,13 +21,14 @@ type Entry struct {
 type Store interface {
 	// Add stores a message and returns when it is on disk: it then outlives the
 	// death of the process and a loss of power. A message of the same key that was
-	// added a while ago is not added again, which is no error; added is false then.
-	// The error is [ErrFull] when the store has no room.
+	// added for the same device a while ago is not added again, which is no error;
+	// added is false then. The error is [ErrFull] when the store has no room.
 	Add(ctx context.Context, e Entry, data []byte) (seq uint64, added bool, err error)
 	// Get returns what was stored, or [ErrNotHeld].
 	Get(ctx context.Context, seq uint64) (data []byte, err error)
-	// Remove ends a message; one that is not there is no error.
-	Remove(ctx context.Context, device string, seq uint64) error
+	// Remove ends a message, and reports whether it was there; one that is not is no
+	// error.
+	Remove(ctx context.Context, device string, seq uint64) (removed bool, err error)
 	// Follow gives every stored message to held, in their order, then calls
 	// caughtUp, and then gives each that is added, by this core or another; what
 	// another core removes, it gives to removed. It returns when ctx ends, or with

@@ -54,9 +54,10 @@ func (s *Service) next(b *box) (it Item, held entry, done bool) {
 		s.mu.Lock()
 		switch {
 		case len(b.line) > 0 || b.again:
-		case looks && len(b.held) > 0:
-			return nil, b.held[0], false
 		default:
+			if e, ok := b.first(looks); ok {
+				return nil, e, false
+			}
 			b.working, b.arrived = false, nil
 			return nil, entry{}, true
 		}
@@ -88,42 +89,35 @@ func (s *Service) take(b *box, it Item) (kept bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), storeTimeout)
 	defer cancel()
 	m := it.Message()
-	key := keyOf(b.device, m.ID)
-	if s.known(key) {
-		it.Held(ctx, true)
+	k := keyOf(m.ID)
+	if s.known(b.device, k) {
+		it.Held(ctx, Over)
 		return false
 	}
 	if s.empty(b) {
 		verdict := make(chan Verdict, 1)
-		if kept = it.Send(func(v Verdict) { verdict <- v }); kept && s.settled(verdict) {
-			s.done(key)
+		if kept = it.Send(func(v Verdict) { verdict <- v }); kept && s.settled(b.device, k, verdict) {
 			return false
 		}
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(s.ctx), storeTimeout)
 		defer cancel()
 	}
 	start := time.Now()
-	over, err := s.hold(ctx, b.device, m)
+	h, err := s.hold(ctx, b.device, m)
 	if err != nil {
 		s.lost(err)
 		it.Lost(err)
 		return kept
 	}
 	s.m.stored.Observe(time.Since(start).Seconds())
-	it.Held(ctx, over)
+	it.Held(ctx, h)
 	return kept
 }
 
-func (s *Service) known(key string) bool {
+func (s *Service) known(device string, k key) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.recent.has(key, time.Now())
-}
-
-func (s *Service) done(key string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.recent.add(key, time.Now())
+	return s.recent.has(markOf(device, k), time.Now())
 }
 
 func (s *Service) empty(b *box) bool {
@@ -134,12 +128,26 @@ func (s *Service) empty(b *box) bool {
 
 // settled waits for the verdict on a message that was sent as it came, and says
 // whether it needs no holding.
-func (s *Service) settled(verdict <-chan Verdict) bool {
+func (s *Service) settled(device string, k key, verdict <-chan Verdict) bool {
 	select {
 	case v := <-verdict:
+		s.note(device, k, v)
 		return v != Kept
 	case <-s.ctx.Done():
 		return false
+	}
+}
+
+// note remembers a message that is done with.
+func (s *Service) note(device string, k key, v Verdict) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch v {
+	case Delivered:
+		s.had(device, k)
+	case Refused:
+		s.recent.add(markOf(device, k), time.Now())
+	case Kept, Elsewhere:
 	}
 }
 
@@ -159,8 +167,8 @@ func (s *Service) lost(err error) {
 // deliver sends a held message and waits for its final answer. What comes in
 // the meantime is stored, since its sender waits too.
 func (s *Service) deliver(b *box, e entry) {
-	if !time.Now().Before(e.expires) {
-		s.remove(e.seq, b.device, "expired")
+	if e.over(time.Now()) {
+		s.expire(b.device, e)
 		return
 	}
 	data, ok := s.read(b.device, e)
@@ -168,20 +176,33 @@ func (s *Service) deliver(b *box, e entry) {
 		return
 	}
 	verdict := make(chan Verdict, 1)
-	if !s.courier.Deliver(b.device, e.added, data, func(v Verdict) { verdict <- v }) {
+	if !s.courier.Deliver(b.device, time.UnixMilli(e.added), data, func(v Verdict) { verdict <- v }) {
 		return // it has just ceased to look
 	}
 	v, ok := s.meanwhile(b, verdict, nil)
-	switch {
-	case !ok:
-	case v == Kept:
+	if !ok {
+		return
+	}
+	if v == Kept {
 		s.rest(b)
-	default:
-		s.mu.Lock()
-		b.tries = 0
-		s.recent.add(e.key, time.Now())
-		s.mu.Unlock()
-		s.remove(e.seq, b.device, map[Verdict]string{Delivered: "delivered", Refused: "refused"}[v])
+		return
+	}
+	s.note(b.device, e.key, v)
+	s.mu.Lock()
+	b.tries = 0
+	if i := b.find(e.key); i >= 0 {
+		b.held[i].taken = b.held[i].taken || v == Elsewhere
+		e.taken = b.held[i].taken
+	}
+	s.mu.Unlock()
+	switch v {
+	case Delivered:
+		s.remove(e.seq, b.device, "delivered")
+	case Refused:
+		if s.remove(e.seq, b.device, "refused") && !e.taken {
+			s.courier.Ended(b.device, data, Refused)
+		}
+	case Kept, Elsewhere:
 	}
 }
 
@@ -231,7 +252,7 @@ const (
 // rest keeps a device that looks, and takes nothing, from being sent the same
 // message without end. Word that it has come back ends the rest.
 func (s *Service) rest(b *box) {
-	if !s.courier.Looks(b.device) {
+	if s.courier.Looks(b.device) == Nobody {
 		return
 	}
 	s.mu.Lock()

@@ -57,6 +57,7 @@ type heldMark struct {
 	V       int    `json:"v"`
 	Device  string `json:"device"`
 	Key     string `json:"key"`
+	Sender  uint64 `json:"sender,omitempty"`
 	Added   int64  `json:"added"` // ms since 1970
 	Expires int64  `json:"expires"`
 }
@@ -85,13 +86,14 @@ func (s *Store) newMessages(ctx context.Context) (*Messages, error) {
 
 // Add implements [im.Store].
 func (m *Messages) Add(ctx context.Context, e im.Entry, data []byte) (seq uint64, added bool, err error) {
-	mark, err := json.Marshal(heldMark{V: 1, Device: e.Device, Key: e.Key, Added: e.Added.UnixMilli(), Expires: e.Expires.UnixMilli()})
+	mark, err := json.Marshal(heldMark{V: 1, Device: e.Device, Key: e.Key, Sender: e.Sender, Added: e.Added.UnixMilli(), Expires: e.Expires.UnixMilli()})
 	if err != nil {
 		return 0, false, fmt.Errorf("store stream %s: %w", messageStream, err)
 	}
+	name := subjectOf(e.Device)
 	ack, err := m.js.PublishMsgAsync(&nats.Msg{
-		Subject: messageSubject + subjectOf(e.Device), Data: data,
-		Header: nats.Header{jetstream.MsgIDHeader: {e.Key}, heldHeader: {string(mark)}},
+		Subject: messageSubject + name, Data: data,
+		Header: nats.Header{jetstream.MsgIDHeader: {name + e.Key}, heldHeader: {string(mark)}},
 	}, jetstream.WithStallWait(m.store.cfg.Timeout))
 	if err != nil {
 		return 0, false, fmt.Errorf("store stream %s: %w", messageStream, err)
@@ -122,22 +124,23 @@ func (m *Messages) Get(ctx context.Context, seq uint64) ([]byte, error) {
 }
 
 // Remove implements [im.Store].
-func (m *Messages) Remove(ctx context.Context, device string, seq uint64) error {
-	err := m.stream.DeleteMsg(ctx, seq)
+func (m *Messages) Remove(ctx context.Context, device string, seq uint64) (removed bool, err error) {
+	err = m.stream.DeleteMsg(ctx, seq)
+	removed = err == nil
 	var api *jetstream.APIError
 	if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) && (!errors.As(err, &api) || api.ErrorCode != errNoMessage) {
 		if _, left := m.Get(ctx, seq); !errors.Is(left, im.ErrNotHeld) {
-			return fmt.Errorf("store stream %s: %w", messageStream, err)
+			return false, fmt.Errorf("store stream %s: %w", messageStream, err)
 		}
 	}
 	if m.store.embedded != nil {
-		return nil
+		return removed, nil
 	}
 	word, err := json.Marshal(removedWord{device, seq})
 	if err != nil {
-		return fmt.Errorf("store stream %s: %w", messageStream, err)
+		return removed, fmt.Errorf("store stream %s: %w", messageStream, err)
 	}
-	return m.conn.Publish(removedSubject, word)
+	return removed, m.conn.Publish(removedSubject, word)
 }
 
 // Follow implements [im.Store].
@@ -225,6 +228,6 @@ func entryOf(msg jetstream.Msg, seq uint64) (im.Entry, bool) {
 		return im.Entry{}, false
 	}
 	return im.Entry{
-		Seq: seq, Device: mark.Device, Key: mark.Key, Added: time.UnixMilli(mark.Added), Expires: time.UnixMilli(mark.Expires),
+		Seq: seq, Device: mark.Device, Key: mark.Key, Sender: mark.Sender, Added: time.UnixMilli(mark.Added), Expires: time.UnixMilli(mark.Expires),
 	}, true
 }

@@ -98,6 +98,7 @@ func (p *Proxy) newRequest(st *serverTx) {
 		return
 	}
 	st.caller = b.ID()
+	p.used(b.ID(), st.req)
 	dom := p.domains[domainOf(b.AOR)]
 	switch {
 	case dom == nil:
@@ -169,7 +170,7 @@ func (p *Proxy) standAlone(st *serverTx, caller location.Binding) {
 	}
 	devices, status := p.devicesOf(u)
 	if status == 480 && st.req.Method == sip.MESSAGE && p.im != nil {
-		p.message(st, location.DeviceID{AOR: u.AOR()}, &caller) // held for whichever device registers
+		p.message(st, []location.DeviceID{{AOR: u.AOR()}}, &caller) // held for whichever device registers
 		return
 	}
 	if status != 0 {

@@ -46,6 +46,13 @@ func (h *hands) join(key handKey, pe *peer, done func(im.Verdict)) (*handed, boo
 	return one, false
 }
 
+// holds says whether a message is out.
+func (h *hands) holds(key handKey) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.out[key] != nil
+}
+
 // say notes that the verdict is given, and returns whether it was before.
 func (h *hands) say(one *handed) (late bool) {
 	h.mu.Lock()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"strconv"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -20,49 +19,37 @@ import (
 // client that looks; then the message is held, and the sender hears 202.
 const letterPatience = 5 * time.Second
 
-// A letter is a MESSAGE outside a dialog on its way to a device. It is an
-// im.Item: handled in the order in which letters came, each when the one before
-// is answered or held.
+// A letter is the copy of a MESSAGE outside a dialog that is on its way to one
+// device. It is an im.Item: handled in the order in which letters came, each when
+// the one before is answered or held.
 type letter struct {
-	p      *Proxy
-	st     *serverTx
-	id     location.DeviceID // the device, or with no instance, any of the AOR
-	caller *location.Binding // the client it came from, in a stand-alone domain
-	kind   letterKind
-	came   time.Time
-}
-
-// message takes a MESSAGE to a device: down its flow if it looks, else into the
-// store. What is of the moment only is not kept.
-func (p *Proxy) message(st *serverTx, id location.DeviceID, caller *location.Binding) {
-	l := &letter{p: p, st: st, id: id, caller: caller, kind: kindOf(st.req), came: time.Now()}
-	if l.kind == fleeting || l.expires().Equal(l.came) {
-		l.now()
-		return
-	}
-	if err := p.im.Submit(id.String(), l); err != nil {
-		l.Lost(err)
-	}
+	*post
+	id      location.DeviceID // the device, or with no instance, any of the AOR
+	settled bool              // guarded by post.mu
 }
 
 // now delivers what is worth nothing later: to a device that looks, or to nobody.
 func (l *letter) now() {
 	if !l.Send(func(v im.Verdict) {
 		if v == im.Kept {
-			l.st.reply(480, "")
+			l.settle(fateLost, 480, "")
 		}
 	}) {
-		status := 480
 		if l.kind == fleeting {
-			status = 202 // nobody is told who sleeps by whether typing is noticed
+			l.settle(fateNone, 202, "") // nobody is told who sleeps by whether typing is noticed
+			return
 		}
-		l.st.reply(status, "")
+		l.settle(fateLost, 480, "")
 	}
 }
 
 // leg is how the letter goes to a client.
 func (l *letter) leg() *leg {
-	g := l.p.newLeg(l.id, l.st.req, false)
+	g := l.p.newLeg(l.id, l.req, false)
+	if l.st == nil { // a receipt of ours, about what a client did
+		g.client = true
+		return g
+	}
 	g.caller(l.st, l.caller)
 	return g
 }
@@ -77,14 +64,7 @@ func (l *letter) Send(done func(im.Verdict)) bool {
 	if !ok {
 		return false
 	}
-	hear := func(res *sip.Response) {
-		if challenges(l.st.from, pe, res) {
-			l.st.reply(480, "")
-			return
-		}
-		l.st.respond(l.st.back(res, l.p.dropFrom(pe)...))
-	}
-	return l.p.hand(l.id, l.name(), pe, out, hear, func(v im.Verdict, late bool) {
+	return l.p.hand(l.id, l.name(), pe, out, func(res *sip.Response) { l.answered(pe, res) }, func(v im.Verdict, late bool) {
 		if late && v != im.Kept {
 			l.p.im.Delivered(l.id.String(), l.name())
 			return
@@ -93,6 +73,19 @@ func (l *letter) Send(done func(im.Verdict)) bool {
 			done(v)
 		}
 	})
+}
+
+// answered takes the final response of a client.
+func (l *letter) answered(pe *peer, res *sip.Response) {
+	f := fateRefused
+	if res.IsSuccess() {
+		f = fateDelivered
+	}
+	if l.st == nil || challenges(l.st.from, pe, res) {
+		l.settle(f, 480, "")
+		return
+	}
+	l.settleBy(f, func() { l.st.respond(l.st.back(res, l.p.dropFrom(pe)...)) })
 }
 
 // verdictOf is what a client's answer to a MESSAGE means for the message: "not
@@ -107,33 +100,6 @@ func verdictOf(res *sip.Response) im.Verdict {
 	return im.Refused
 }
 
-// name is what the message is known by: a client that sends several with one
-// Call-ID numbers them by CSeq.
-func (l *letter) name() string { return nameOf(l.st.req) }
-
-func nameOf(req *sip.Request) string {
-	from, err := sipmsg.ParseNameAddr(headerValue(req, "From"))
-	who := headerValue(req, "From")
-	if err == nil {
-		who = from.URI.AOR()
-	}
-	seq := uint32(0)
-	if c := req.CSeq(); c != nil {
-		seq = c.SeqNo
-	}
-	return who + "\n" + headerValue(req, "Call-ID") + "\n" + strconv.FormatUint(uint64(seq), 10)
-}
-
-// expires is when the message is worth nothing any more, by its Expires (RFC
-// 3428 §6); the zero time where it does not say.
-func (l *letter) expires() time.Time {
-	n, err := strconv.ParseUint(headerValue(l.st.req, "Expires"), 10, 32)
-	if err != nil {
-		return time.Time{}
-	}
-	return l.came.Add(time.Duration(n) * time.Second)
-}
-
 // envelope is what is noted beside a held message.
 type envelope struct {
 	V      int    `json:"v"`
@@ -144,20 +110,28 @@ type envelope struct {
 
 // Message implements im.Item.
 func (l *letter) Message() im.Message {
-	head, err := json.Marshal(envelope{V: 1, Client: l.st.from.client(), Name: l.name(), Quiet: l.kind == silent})
+	head, err := json.Marshal(envelope{V: 1, Client: l.st == nil || l.st.from.client(), Name: l.name(), Quiet: l.kind == silent})
 	if err != nil {
 		head = nil // and nothing opens it
 	}
-	return im.Message{ID: l.name(), Added: l.came, Expires: l.expires(), Data: append(append(head, '\n'), sipmsg.Bytes(l.st.req)...)}
+	return im.Message{
+		ID: l.name(), Sender: senderOf(l.req), Added: l.came, Expires: l.expires(),
+		Data: append(append(head, '\n'), sipmsg.Bytes(l.req)...),
+	}
 }
 
 // Held implements im.Item: the push is queued before the sender hears that it
 // need not care any more.
-func (l *letter) Held(ctx context.Context, over bool) {
-	if dev, ok := l.p.loc.Device(l.id); ok && !over && l.kind == worthPush && l.p.State(dev) != liveness.Foreground {
-		l.p.wakeReader(ctx, dev, l.st.req, l.name(), l.expires())
+func (l *letter) Held(ctx context.Context, h im.Holding) {
+	dev, ok := l.p.loc.Device(l.id)
+	if ok && h != im.Over && l.kind == worthPush && l.p.State(dev) != liveness.Foreground && !l.p.usesAnother(l.id) {
+		l.p.wakeReader(ctx, dev, l.req, l.name(), l.expires())
 	}
-	l.st.reply(202, "")
+	if h != im.Fresh {
+		l.settle(fateNone, 202, "")
+		return
+	}
+	l.settle(fateHeld, 202, "")
 }
 
 // Lost implements im.Item.
@@ -165,11 +139,11 @@ func (l *letter) Lost(err error) {
 	switch {
 	case errors.Is(err, im.ErrFull):
 		l.p.log.Info("message refused: as many are held as may be", "device", l.id)
-		l.st.reply(480, "Too Many Messages Held")
+		l.settle(fateLost, 480, "Too Many Messages Held")
 	case errors.Is(err, im.ErrTooBig):
-		l.st.reply(413, "")
+		l.settle(fateLost, 413, "")
 	default:
-		l.st.reply(503, "")
+		l.settle(fateLost, 503, "")
 	}
 }
 

@@ -384,22 +384,3 @@ func TestAHeldMessageThatIsRefusedIsDropped(t *testing.T) {
 		ph.silence()
 	})
 }
-
-func TestWhatIsHeldIsBounded(t *testing.T) {
-	inTown(t, func(t *testing.T, w *town) {
-		ph := w.phone("alice", "tls").asleep()
-		for i := range 12 {
-			w.pbx.say(w.texts("sip:alice@example.com", "carol", fmt.Sprint("m", i), 1, "x")...)
-		}
-		w.hears202(12)
-		w.pbx.say(w.texts("sip:alice@example.com", "carol", "m12", 1, "x")...)
-		if got := w.pbx.hears("SIP/2.0 480"); !strings.Contains(firstLine(got), "Too Many Messages Held") {
-			t.Errorf("heard %q", firstLine(got))
-		}
-		ph.wakes()
-		for range 12 {
-			ph.reads("x")
-		}
-		ph.silence()
-	})
-}

@@ -23,13 +23,18 @@ type mailman struct{ p *Proxy }
 func (p *Proxy) Courier() im.Courier { return mailman{p} }
 
 // Looks implements im.Courier.
-func (m mailman) Looks(device string) bool {
+func (m mailman) Looks(device string) im.Sight {
 	id, ok := location.ParseDeviceID(device)
 	if !ok {
-		return false
+		return im.Nobody
 	}
-	pe, _ := m.p.reader(id)
-	return pe != nil
+	switch pe, who := m.p.reader(id); {
+	case pe == nil:
+		return im.Nobody
+	case who != id:
+		return im.Another
+	}
+	return im.Itself
 }
 
 // Deliver implements im.Courier.
@@ -48,8 +53,12 @@ func (m mailman) Deliver(device string, added time.Time, data []byte, done func(
 	if pe == nil {
 		return false
 	}
-	if who != id && p.im.Known(who.String(), env.Name) {
-		done(im.Delivered) // the other device had one of its own
+	switch {
+	case who == id && p.im.Had(device, env.Name):
+		done(im.Delivered) // its answer came just now
+		return true
+	case who != id && (p.hands.holds(handKey{who, env.Name}) || p.im.Known(who.String(), env.Name)):
+		done(im.Elsewhere) // the other device has one of its own
 		return true
 	}
 	l := p.newLeg(who, req, false)
@@ -76,6 +85,14 @@ func (m mailman) Deliver(device string, added time.Time, data []byte, done func(
 			done(v)
 		}
 	})
+}
+
+// Ended implements im.Courier.
+func (m mailman) Ended(device string, data []byte, _ im.Verdict) {
+	id, ok := location.ParseDeviceID(device)
+	if _, req := opened(data); ok && req != nil {
+		m.p.receipt(id.AOR, req, receiptFailed)
+	}
 }
 
 // asleepAgain tells a device that went to sleep over its messages that there are

@@ -154,15 +154,15 @@ func (p *Proxy) toDevices(st *serverTx, devices []location.Device, caller *locat
 		p.ring(st, devices, caller)
 		return
 	}
+	if st.req.Method == sip.MESSAGE && p.im != nil {
+		p.message(st, p.mailed(devices), caller)
+		return
+	}
 	dev := devices[0] // newest registration; a request without INVITE is not forked (RFC 3261 §16.6 note)
 	for _, d := range devices[1:] {
 		if p.State(d) > p.State(dev) {
 			dev = d
 		}
-	}
-	if st.req.Method == sip.MESSAGE && p.im != nil {
-		p.message(st, dev.ID, caller)
-		return
 	}
 	pe := p.peerOf(dev)
 	if state := p.stateOn(dev, pe); state != liveness.Foreground {
@@ -176,6 +176,20 @@ func (p *Proxy) toDevices(st *serverTx, devices []location.Device, caller *locat
 		return
 	}
 	st.reply(480, "")
+}
+
+// mailed are those of a user's devices that get a copy of a message: all, those
+// that can be reached first.
+func (p *Proxy) mailed(devices []location.Device) (ids []location.DeviceID) {
+	var gone []location.DeviceID
+	for _, d := range devices {
+		if p.State(d) == liveness.Gone {
+			gone = append(gone, d.ID)
+			continue
+		}
+		ids = append(ids, d.ID)
+	}
+	return append(ids, gone...)
 }
 
 // answerFor answers for a device that is not looking, without waking it (B27).

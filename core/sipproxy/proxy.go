@@ -56,6 +56,9 @@ type Config struct {
 	ReconnectGrace time.Duration
 	// PushEnabled is false when nothing is ever pushed (B14).
 	PushEnabled bool
+	// DesktopActive spares a device the push of a message while another of the
+	// user's was used within this time; 0 for never.
+	DesktopActive time.Duration
 	// PushInForeground sends a VoIP push beside the INVITE to a device that is awake (B4).
 	PushInForeground bool
 	// Providers are the push providers with an app of ours: "apns", "fcm", "webpush".
@@ -150,6 +153,7 @@ type Proxy struct {
 	grants grants
 	notes  notes
 	hands  hands
+	uses   uses
 	told   tally
 	short  shortGrants
 

@@ -104,14 +104,16 @@ func TestB5_AMessageToAPhoneThatLooksIsNotPushed(t *testing.T) {
 			ph.awake()
 			pass(time.Second)
 		}
-		ph := phones[len(phones)-1] // who registered last; a MESSAGE is not forked
 		w.pbx.say(w.asks("MESSAGE", "sip:alice@example.com", "m1", "Content-Type: text/plain", "", "hello")...)
-		m := ph.hears("MESSAGE " + ph.uri())
-		if !strings.HasSuffix(m, "hello") {
-			t.Errorf("the message is %q", m)
+		for _, ph := range phones {
+			m := ph.hears("MESSAGE " + ph.uri())
+			if !strings.HasSuffix(m, "hello") {
+				t.Errorf("the message is %q", m)
+			}
+			ph.say(reply(m, 200)...)
 		}
-		ph.say(reply(m, 200)...)
 		w.pbx.hears("SIP/2.0 200")
+		w.pbx.silence()
 		w.pushed(0)
 	})
 }
