@@ -33,7 +33,7 @@ type Config struct {
 	Queue        int           // bytes that wait for a server that does not read; default 1 MiB
 	OpenTimeout  time.Duration // of Open, all in all; default 15 s
 	DialTimeout  time.Duration // of one attempt to connect; default 5 s
-	WriteTimeout time.Duration // in which a server has to take 64 KiB; default 10 s
+	WriteTimeout time.Duration // in which a server has to take some of what waits for it; default 60 s
 	Probe        time.Duration // how long a domain may go without word of its servers; default 30 s
 
 	Metrics  *Metrics // default: ones that nobody sees
@@ -77,7 +77,7 @@ func New(cfg Config, log *slog.Logger) (*Domain, error) {
 	cfg.Queue = cmp.Or(cfg.Queue, 1<<20)
 	cfg.OpenTimeout = cmp.Or(cfg.OpenTimeout, 15*time.Second)
 	cfg.DialTimeout = cmp.Or(cfg.DialTimeout, 5*time.Second)
-	cfg.WriteTimeout = cmp.Or(cfg.WriteTimeout, 10*time.Second)
+	cfg.WriteTimeout = cmp.Or(cfg.WriteTimeout, time.Minute)
 	cfg.Probe = cmp.Or(cfg.Probe, 30*time.Second)
 	if cfg.Metrics == nil {
 		cfg.Metrics = NewMetrics(nil)

@@ -241,8 +241,9 @@ func (o *opening) features(context.Context) error {
 	return nil
 }
 
-// userTimeout is for how long sent bytes may stay unacknowledged.
-const userTimeout = 30 * time.Second
+// userTimeout is for how long sent bytes may stay unacknowledged, or a server
+// that holds its clients back (ejabberd's shaper) may keep its window closed.
+const userTimeout = 2 * time.Minute
 
 // dial is how servers are connected to, unless the config says otherwise.
 func dial(ctx context.Context, addr string) (net.Conn, error) {

@@ -60,6 +60,10 @@ func (s *Stream) TLS() *tls.ConnectionState {
 	return nil
 }
 
+// Queued is how many bytes wait for the server: it reads slower than is
+// written.
+func (s *Stream) Queued() int { return s.wire.waiting() }
+
 // Write sends an element, portable ([stanza.Element.AppendPortable]). It does
 // not block, and keeps no reference to p. After an error the stream ends:
 // ErrSlow when more than [Config.Queue] waits for the server, ErrClosed.
@@ -97,6 +101,8 @@ func (s *Stream) Next(ctx context.Context) (*stanza.Element, error) {
 	defer s.within(ctx)()
 	kind, e, err := s.next()
 	switch {
+	case err != nil && s.isClosing():
+		return nil, ErrClosed
 	case err != nil:
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
@@ -183,6 +189,8 @@ func (s *Stream) Run(each func(*stanza.Element)) error {
 	for {
 		kind, e, err := s.next()
 		switch {
+		case err != nil && s.isClosing():
+			return ErrClosed
 		case err != nil:
 			if errors.Is(err, io.EOF) {
 				err = fmt.Errorf("server %v: %w", s.remote, io.ErrUnexpectedEOF)
@@ -239,7 +247,7 @@ func (s *Stream) finish() {
 	closing := s.closing
 	s.mu.Unlock()
 	if closing {
-		s.wire.end(ErrClosed)
+		s.wire.finish()
 	}
 }
 
@@ -254,8 +262,9 @@ const farewell = time.Second
 
 // Close ends the stream, and does not wait: cleanly with an end tag behind what
 // was written, to which the server has a second to answer; else by its socket
-// alone, so that the server keeps the session for <resume/>. Run returns soon
-// after, and hands over nothing more, except for a call under way.
+// alone, behind what was written, so that the server keeps the session for
+// <resume/>. Run returns soon after, and hands over nothing more, except for a
+// call under way.
 func (s *Stream) Close(clean bool) {
 	s.mu.Lock()
 	again, reading := s.closing, s.reading
@@ -264,16 +273,19 @@ func (s *Stream) Close(clean bool) {
 		s.over = true
 		s.d.left()
 	}
-	if clean && !again {
+	switch {
+	case !clean:
+		_ = s.wire.SetReadDeadline(time.Unix(1, 0))
+	case !again:
 		_ = s.wire.SetReadDeadline(time.Now().Add(farewell))
 	}
 	s.mu.Unlock()
 	switch {
 	case !clean:
-		s.wire.end(ErrClosed)
+		s.wire.finish()
 	case again:
 	case s.goodbye() != nil:
-		s.wire.end(ErrClosed)
+		s.wire.finish()
 	case !reading:
 		go s.drain()
 	}

@@ -176,8 +176,12 @@ func (w *wire) writeNow(p []byte) (n int, err error) {
 	return n, errors.Join(operr, err)
 }
 
-// maxChunk is what one patience is given for.
+// maxChunk is what is written at a time.
 const maxChunk = 64 << 10
+
+// farewellWrite is how long a wire that is to end may still take to write what
+// waits: servers do not like half a stanza.
+const farewellWrite = 2 * time.Second
 
 // flush writes the queue until it is empty.
 func (w *wire) flush() {
@@ -192,20 +196,40 @@ func (w *wire) flush() {
 			return
 		}
 		chunk := w.queue[:min(len(w.queue), maxChunk)]
-		w.mu.Unlock()
-		_ = w.SetWriteDeadline(time.Now().Add(w.patience))
-		_, err := w.Conn.Write(chunk)
-		_ = w.SetWriteDeadline(time.Time{})
-		w.mu.Lock()
-		if err != nil {
-			if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
-				err = ErrSlow
-			}
-			w.fail(err)
+		if !w.ending {
+			_ = w.SetWriteDeadline(time.Now().Add(w.patience))
 		}
-		w.queue = w.queue[len(chunk):]
+		w.mu.Unlock()
+		n, err := w.Conn.Write(chunk)
+		w.mu.Lock()
+		w.queue = w.queue[n:]
+		w.written(n, err)
 		w.mu.Unlock()
 	}
+}
+
+// written takes the outcome of a write: a server that takes anything at all
+// lives, however slow it is. It needs mu.
+func (w *wire) written(n int, err error) {
+	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
+		if n > 0 && !w.ending {
+			return
+		}
+		err = ErrSlow
+	}
+	if err != nil {
+		w.fail(err)
+	}
+	if w.err == nil && !w.ending && len(w.queue) == 0 {
+		_ = w.SetWriteDeadline(time.Time{})
+	}
+}
+
+// waiting is how many bytes the socket did not take yet.
+func (w *wire) waiting() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.queue)
 }
 
 // fail ends the wire for a reason; the first one counts. It needs mu.
@@ -223,12 +247,16 @@ func (w *wire) end(why error) {
 	w.fail(why)
 }
 
-// finish closes the socket once what waits is written.
+// finish closes the socket once what waits is written, or soon.
 func (w *wire) finish() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.ending = true
-	if !w.flushing {
+	switch {
+	case w.ending:
+	case w.flushing:
+		w.ending = true
+		_ = w.SetWriteDeadline(time.Now().Add(farewellWrite))
+	default:
 		w.fail(ErrClosed)
 	}
 }
