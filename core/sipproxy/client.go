@@ -105,6 +105,8 @@ func (p *Proxy) newRequest(st *serverTx) {
 		p.forbid(st, "the domain is not served here")
 	case dom.Registrar != nil:
 		p.standAlone(st, b)
+	case p.publishes(st, b):
+		p.publish(st, b, dom.Name)
 	default:
 		p.toPBX(st, p.journey(dom.Name, b.AOR, hopAddr{}), func(pe *peer) *sip.Request { return p.outward(st, pe, b) })
 	}

@@ -160,6 +160,7 @@ func (p *Proxy) noteClientState(from *peer, req *sip.Request) {
 	switch v := headerValue(req, headerClientState); {
 	case strings.EqualFold(v, "inactive"):
 		from.flow.SetInactive(true)
+		p.lookPublishedOn(from)
 	case strings.EqualFold(v, "active"):
 		from.flow.SetInactive(false)
 	case v != "":

@@ -110,7 +110,7 @@ func (j *journey) away(pe *peer, res *sip.Response) {
 // with nil after a final response, else with the reason.
 type errand struct {
 	*journey
-	st    *serverTx
+	st    *serverTx // who waits for the answer; nil for a request of our own
 	build func(*peer) *sip.Request
 	hear  func(*sip.Response)
 	end   func(error)
@@ -159,7 +159,7 @@ func (e *errand) send(to *peer) {
 
 // onward goes to the next server, if one is up and somebody still waits.
 func (e *errand) onward() bool {
-	if e.st.answered() != 0 || e.p.ctx.Err() != nil {
+	if e.st != nil && e.st.answered() != 0 || e.p.ctx.Err() != nil {
 		return false
 	}
 	next := e.live()

@@ -12,6 +12,7 @@ type metrics struct {
 
 	reconnects, recalls prometheus.Counter
 	refreshes           prometheus.Counter
+	publishes           *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -32,8 +33,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Name: "sallyport_outage_recalls_total", Help: "Sleeping devices asked by a push to register anew after their PBX was away."})
 	m.refreshes = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "sallyport_refresh_pushes_total", Help: "Sleeping devices asked by a push to register before their binding at the PBX ends."})
+	m.publishes = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sallyport_presence_publishes_total", Help: "PUBLISH requests of the core's own, for devices that sleep or are back, by what became of them."}, []string{"outcome"})
 	if reg != nil {
-		reg.MustRegister(m.reconnects, m.recalls, m.refreshes, m.invalid, m.forbidden, m.strangers, m.registers)
+		reg.MustRegister(m.reconnects, m.recalls, m.refreshes, m.publishes, m.invalid, m.forbidden, m.strangers, m.registers)
 	}
 	return m
 }

@@ -96,6 +96,7 @@ func (n *notes) drop(id location.DeviceID) { n.take(id) }
 // looks again.
 func (p *Proxy) attentive(pe *peer) {
 	p.readers(pe)
+	p.backPublished(pe)
 	if p.notes.devices.Load() == 0 {
 		return
 	}

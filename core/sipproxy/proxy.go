@@ -16,6 +16,7 @@ import (
 	"sallyport/core/im"
 	"sallyport/core/liveness"
 	"sallyport/core/location"
+	"sallyport/core/presence"
 	"sallyport/core/registrar"
 	"sallyport/core/trace"
 	"sallyport/core/upstream"
@@ -112,8 +113,10 @@ type Deps struct {
 	Waker    Waker
 	Traces   *trace.Recorder // nil: no traces
 	Messages *im.Service     // nil: no message is held
-	Log      *slog.Logger
-	Registry prometheus.Registerer
+	// Publications are what clients published of themselves; nil: none is looked after.
+	Publications *presence.Book
+	Log          *slog.Logger
+	Registry     prometheus.Registerer
 }
 
 // Proxy is the SIP proxy. It is a downstream.Handler and an upstream.Handler.
@@ -163,6 +166,10 @@ type Proxy struct {
 
 	renewals renewals
 	badKeys  said
+
+	book      *presence.Book // nil: see Deps
+	turns     turns
+	publisher publisher
 }
 
 // A waiter is told when a device registers on a flow.
@@ -176,7 +183,7 @@ func New(cfg Config, d Deps) *Proxy {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	p := &Proxy{
-		cfg: cfg, loc: d.Location, waker: d.Waker, traces: d.Traces, im: d.Messages,
+		cfg: cfg, loc: d.Location, waker: d.Waker, traces: d.Traces, im: d.Messages, book: d.Publications,
 		log: d.Log.With("room", "sipproxy"), quiet: slog.New(slog.DiscardHandler),
 		m: newMetrics(d.Registry), ctx: ctx, stop: stop, purrs: purrKeys(cfg.TokenKeys),
 		domains: make(map[string]*Domain), upTxs: &txTable{},
@@ -199,6 +206,9 @@ func (p *Proxy) Attach(flows *downstream.Flows, up Upstream) { p.flows, p.up = f
 func (p *Proxy) Run(ctx context.Context) error {
 	if p.renews() {
 		p.calls.Go(func() { p.renewing(p.ctx) })
+	}
+	if p.book != nil {
+		p.calls.Go(func() { p.publishing(p.ctx) })
 	}
 	<-ctx.Done()
 	p.stop()
@@ -240,6 +250,7 @@ func (p *Proxy) Opened(f *downstream.Flow) {
 func (p *Proxy) Changed(f *downstream.Flow) {
 	if pe, ok := f.User().(*peer); ok {
 		p.attentive(pe)
+		p.lookPublishedOn(pe)
 	}
 	p.log.Debug("flow changed", "flow", f.ID(), "silent", f.Attention().Silent)
 }
@@ -256,6 +267,7 @@ func (p *Proxy) Closed(f *downstream.Flow, code tunnel.CloseCode, text string) {
 		pe.txs.lose(pe)
 		p.orphans(pe, ids)
 	}
+	p.lookPublished(ids...)
 	p.log.Debug("flow closed", "flow", f.ID(), "reason", code.String(), "text", text, "devices", len(ids))
 }
 

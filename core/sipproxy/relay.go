@@ -151,6 +151,7 @@ func (p *Proxy) listenFor(to *peer) *time.Timer {
 	return time.AfterFunc(unansweredAfter, func() {
 		if to.client() {
 			to.flow.SetUnanswered()
+			p.lookPublishedOn(to)
 		}
 	})
 }

@@ -233,6 +233,9 @@ func (w *town) nothingIsLeft() {
 	if len(p.grants.under) > 0 || len(p.grants.last) > 0 {
 		w.t.Errorf("%d AORs with registrations under way, %d devices with unanswered ones", len(p.grants.under), len(p.grants.last))
 	}
+	if len(p.turns.of) > 0 {
+		w.t.Errorf("%d devices have a PUBLISH under way", len(p.turns.of))
+	}
 	if len(p.waiting) > 0 || len(p.lineup.last) > 0 || len(p.ghosts.of) > 0 {
 		w.t.Errorf("somebody still waits: %d devices, %d in line, %d ghosts", len(p.waiting), len(p.lineup.last), len(p.ghosts.of))
 	}

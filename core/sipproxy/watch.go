@@ -98,6 +98,7 @@ func (w *watchBranch) ended(s snapshot) (outcome, bool) {
 // least 100 at once. One that does not is silent, and is pushed.
 func (w *watchBranch) unanswered() {
 	w.to.flow.SetUnanswered()
+	w.l.p.lookPublishedOn(w.to)
 	w.l.step(trace.StepState, "silent: nothing came within 2 s")
 	if dev, known := w.l.p.loc.Device(w.l.id); known {
 		w.l.announce(dev)

@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"core/location":       {"core/vault"},
 	"core/vault":          {},
 	"core/liveness":       {},
+	"core/presence":       {},
 	"core/push":           {"core/push/aes128gcm"},
 	"core/push/aes128gcm": {},
 	"core/push/apns":      {"core/push"},
@@ -46,7 +47,7 @@ var mayImport = map[string][]string{
 	"core/im":             {"core/location", "core/wake"},
 	"core/sipproxy": {
 		"core/location", "core/liveness", "core/wake", "core/downstream", "core/upstream",
-		"core/registrar", "core/im", "core/trace", "core/sipmsg", "tunnel",
+		"core/registrar", "core/im", "core/presence", "core/trace", "core/sipmsg", "tunnel",
 	},
 	"core/xmppproxy": {
 		"core/location", "core/liveness", "core/wake", "core/downstream", "core/upstream", "core/upstream/c2s",
