@@ -15,6 +15,7 @@ import (
 	"sallyport/core/im"
 	"sallyport/core/jetstream"
 	"sallyport/core/location"
+	"sallyport/core/presence"
 	"sallyport/core/push"
 	"sallyport/core/registrar"
 	"sallyport/core/sipproxy"
@@ -73,6 +74,10 @@ func (s *Server) build(ctx context.Context) ([]room, error) {
 	s.messages = im.New(im.Config{
 		Keep: s.cfg.IM.Keep.Duration, PerAOR: s.cfg.IM.PerAOR, PerDevice: s.cfg.IM.PerDevice, Sealer: s.vault,
 	}, s.store.Messages(), s.log, s.deps.Registry)
+	s.published = presence.New(s.cfg.IM.presence(), s.store.Published(), s.vault, s.log)
+	if err := s.published.Load(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.buildSIP(ctx, bundle); err != nil {
 		return nil, err
 	}
@@ -88,6 +93,7 @@ func (s *Server) build(ctx context.Context) ([]room, error) {
 		{name: "store", run: s.loc.Run}, {name: "trace", run: s.traces.Run},
 		{name: "identity", run: func(ctx context.Context) error { return bundle.Watch(ctx, s.log) }},
 		{name: "push", run: s.pushes.Run}, {name: "wake", run: s.waker.Run},
+		{name: "presence", run: s.published.Run},
 		{name: "messages", run: s.messages.Run, ready: s.messages.Ready()},
 		// Clients come with the tunnel; by then the PBX can be reached, and an
 		// operator can see them.
@@ -117,7 +123,8 @@ func (s *Server) buildSIP(ctx context.Context, bundle *certs.Bundle) error {
 		PushInForeground: w.CallPushInForeground, DesktopActive: s.cfg.IM.DesktopActive.Duration, Providers: s.providers(),
 		RefuseUnknown: s.cfg.Push.RefuseUnknown, RefreshMargin: s.cfg.Push.RefreshMargin.Duration, VAPID: s.pushes.VAPID,
 		TokenKeys: tokenKeys, FlowTimer: seconds(flowTimer).Duration,
-	}, sipproxy.Deps{Location: s.loc, Waker: homecoming{s.waker, s}, Traces: s.traces, Log: s.log, Registry: s.deps.Registry, Messages: s.messages})
+	}, sipproxy.Deps{Location: s.loc, Waker: homecoming{s.waker, s}, Traces: s.traces, Log: s.log, Registry: s.deps.Registry, Messages: s.messages,
+		Publications: s.published})
 	s.flows = downstream.New(map[string]downstream.Handler{"sip": s.proxy}, 4, s.log)
 	if s.up, err = s.pbxSide(upstreams); err != nil {
 		return err
@@ -130,6 +137,21 @@ func (s *Server) buildSIP(ctx context.Context, bundle *certs.Bundle) error {
 		Build: s.deps.Version, Log: s.log, Metrics: s.deps.Registry,
 	})
 	return nil
+}
+
+// presence is how the presence of clients that sleep is shown.
+func (c IMConfig) presence() presence.Config {
+	p := presence.Config{Delay: c.AwayDelay.Duration}
+	if p.Delay == 0 {
+		p.Delay = -1 // none
+	}
+	switch c.SuspendedPresence {
+	case "keep":
+		p.Mode = presence.ModeKeep
+	case "unavailable":
+		p.Mode = presence.ModeUnavailable
+	}
+	return p
 }
 
 // dialEdge connects to an edge, which must show the certificate of that name.

@@ -16,6 +16,7 @@ import (
 	"sallyport/core/im"
 	"sallyport/core/jetstream"
 	"sallyport/core/location"
+	"sallyport/core/presence"
 	"sallyport/core/push"
 	"sallyport/core/sipproxy"
 	"sallyport/core/trace"
@@ -44,20 +45,21 @@ type Server struct {
 	drained sync.Once
 
 	// Set by Run before built, static after.
-	store    *jetstream.Store
-	vault    *vault.Vault // seals what the store holds
-	loc      *location.Location
-	pushes   *push.Service
-	waker    *wake.Waker
-	traces   *trace.Recorder
-	messages *im.Service
-	proxy    *sipproxy.Proxy
-	flows    *downstream.Flows
-	up       *upstream.Upstream
-	dialer   *tunnel.Dialer
-	warnings []func() string // of certificates; "" for none
-	reloads  []func() error
-	watchers []room
+	store     *jetstream.Store
+	vault     *vault.Vault // seals what the store holds
+	loc       *location.Location
+	pushes    *push.Service
+	waker     *wake.Waker
+	traces    *trace.Recorder
+	messages  *im.Service
+	published *presence.Book // what clients say of themselves
+	proxy     *sipproxy.Proxy
+	flows     *downstream.Flows
+	up        *upstream.Upstream
+	dialer    *tunnel.Dialer
+	warnings  []func() string // of certificates; "" for none
+	reloads   []func() error
+	watchers  []room
 }
 
 // New returns a core for a config that is valid; it opens nothing yet.

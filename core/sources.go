@@ -1,6 +1,7 @@
 package core
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -105,6 +106,10 @@ func (s *Server) warningsNow() (list []string) {
 	for domain, grant := range s.proxy.ShortGrants() {
 		list = append(list, domain+": the PBX grants "+grant.String()+" where upstream_expires asks for more, so phones that sleep longer "+
 			"cannot be called: raise its maximum registration expiry")
+	}
+	for domain, status := range s.proxy.Unpublished() {
+		list = append(list, fmt.Sprintf("%s: the PBX answers %d to what the core publishes for phones that sleep, so they are not shown as away: "+
+			"let it take PUBLISH from the core's address without credentials", domain, status))
 	}
 	for _, domain := range s.proxy.Pathless() {
 		list = append(list, domain+": the PBX does not confirm Path, so its calls may miss the phones: let it support Path, or set path = false")

@@ -36,19 +36,20 @@ const maxPending = 4096
 // Store is an open store. All methods are safe for concurrent use.
 type Store struct {
 	// Static after Open.
-	cfg      Config
-	log      *slog.Logger
-	embedded *embedded // nil with a cluster
-	synced   *embedded // a server of its own for what must be on disk; nil with a cluster
-	conn     *nats.Conn
-	js       jetstream.JetStream
-	durable  wire // to where an acknowledgement means: on disk
-	devices  *Bucket
-	traces   *Bucket
-	dnd      *Bucket
-	keys     jetstream.KeyValue
-	outbox   *Outbox
-	messages *Messages
+	cfg       Config
+	log       *slog.Logger
+	embedded  *embedded // nil with a cluster
+	synced    *embedded // a server of its own for what must be on disk; nil with a cluster
+	conn      *nats.Conn
+	js        jetstream.JetStream
+	durable   wire // to where an acknowledgement means: on disk
+	devices   *Bucket
+	traces    *Bucket
+	dnd       *Bucket
+	published *Bucket
+	keys      jetstream.KeyValue
+	outbox    *Outbox
+	messages  *Messages
 }
 
 // Open starts the embedded server, or connects to the cluster, and makes the
@@ -89,6 +90,9 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	if s.dnd, err = s.bucket(ctx, "sallyport_dnd", 0, true); err != nil {
+		return err
+	}
+	if s.published, err = s.bucket(ctx, "sallyport_presence", 0, true); err != nil {
 		return err
 	}
 	keys, err := s.bucket(ctx, "sallyport_keys", 0, true)
@@ -207,6 +211,10 @@ func (s *Store) Traces() *Bucket { return s.traces }
 // DND is the bucket of who is not to be disturbed. Its Put waits as that of
 // Devices does.
 func (s *Store) DND() *Bucket { return s.dnd }
+
+// Published is the bucket of what clients published of themselves. Its Put waits
+// as that of Devices does.
+func (s *Store) Published() *Bucket { return s.published }
 
 // Outbox is the queue of pushes that wait.
 func (s *Store) Outbox() *Outbox { return s.outbox }

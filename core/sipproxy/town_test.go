@@ -19,6 +19,7 @@ import (
 	"sallyport/core/downstream"
 	"sallyport/core/im"
 	"sallyport/core/location"
+	"sallyport/core/presence"
 	"sallyport/core/push"
 	"sallyport/core/registrar"
 	"sallyport/core/trace"
@@ -43,7 +44,9 @@ const (
 type town struct {
 	t       testing.TB
 	cfg     Config
-	store   location.Store // outlives the core
+	store   location.Store  // outlives the core
+	papers  location.Memory // publications; outlive the core
+	shows   presence.Config
 	limits  im.Config
 	letters *im.Memory       // outlives the core
 	edge    *tunnel.Acceptor // outlives the core
@@ -58,6 +61,7 @@ type town struct {
 
 	// The core, as it lives now.
 	proxy   *Proxy
+	book    *presence.Book
 	loc     *location.Location
 	waker   *wake.Waker
 	traces  *trace.Recorder
@@ -132,8 +136,12 @@ func (w *town) startCore() {
 	w.waker = wake.New(wake.Config{Window: w.cfg.Window, Flow: w.flowOf}, w.pushes, nil, nil)
 	w.traces = trace.New(nil, 100, nil)
 	w.im = im.New(w.limits, w.letters, nil, nil)
+	w.book = presence.New(w.shows, &w.papers, nil, nil)
+	if err := w.book.Load(context.Background()); err != nil {
+		w.t.Fatal(err)
+	}
 	w.door, w.wire = newPipeListener(), newWire()
-	w.proxy = New(w.cfg, Deps{Location: w.loc, Waker: w.waker, Traces: w.traces, Messages: w.im})
+	w.proxy = New(w.cfg, Deps{Location: w.loc, Waker: w.waker, Traces: w.traces, Messages: w.im, Publications: w.book})
 	w.im.Attach(w.proxy.Courier())
 	w.peers = &spy{Proxy: w.proxy}
 	w.flows = downstream.New(map[string]downstream.Handler{"sip": w.peers}, 2, nil)
@@ -154,7 +162,7 @@ func (w *town) startCore() {
 		Dial: w.inner.dial,
 		Open: w.flows.Open})
 	for _, run := range []func(context.Context) error{
-		w.loc.Run, w.im.Run, w.flows.Run, up.Run, dialer.Run, w.waker.Run, w.proxy.Run,
+		w.loc.Run, w.im.Run, w.book.Run, w.flows.Run, up.Run, dialer.Run, w.waker.Run, w.proxy.Run,
 	} {
 		w.running = append(w.running, start(context.Background(), w.t, run))
 	}
