@@ -15,6 +15,9 @@ const keepWait = 30 * time.Second
 // flow, or keeps it for the next one. Nothing is pushed for it (B27), unless the
 // device asked for that in this dialog (RFC 8599 §6).
 func (p *Proxy) dialogToDevice(st *serverTx, n next) {
+	if p.notifies(st, n) {
+		return
+	}
 	l := p.newLeg(n.device, st.req, true)
 	l.routes, l.client = n.routes, st.from.client()
 	l.wakes = p.wokenBy(st.req, n.device)

@@ -19,8 +19,9 @@ const (
 )
 
 // notes keeps, for devices that do not look, the newest unsolicited NOTIFY of
-// each event package (B27). They are state, not history: memory is enough, and
-// where it is used up, the PBX tells the state again when the device is back.
+// each event package (B27), and of each of their subscriptions. They are state,
+// not history: memory is enough, and where it is used up, the PBX tells the state
+// again when the device is back, or subscribes anew.
 type notes struct {
 	devices atomic.Int64 // len(of)
 
@@ -31,8 +32,11 @@ type notes struct {
 
 // keptRequest is a request that was answered for the device.
 type keptRequest struct {
-	event string
+	event string // the package, if unsolicited
+	sub   string // the subscription: dialog and event; "" if unsolicited
+	kind  noteKind
 	st    *serverTx
+	route []sip.Header // within a dialog
 	token string // of the client it came from, in a stand-alone domain
 	bytes int
 }
@@ -55,14 +59,17 @@ func (n *notes) keep(id location.DeviceID, st *serverTx, caller *location.Bindin
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	list := n.of[id]
-	at := len(list)
+	at, packages := len(list), 0
 	grows := k.bytes
 	for i := range list {
-		if list[i].event == k.event {
+		if list[i].sub == "" && list[i].event == k.event {
 			at, grows = i, k.bytes-list[i].bytes
 		}
+		if list[i].sub == "" && at == len(list) {
+			packages++
+		}
 	}
-	if k.bytes > maxNoteSize || at >= maxPackages || n.size+grows > maxNotesSize {
+	if k.bytes > maxNoteSize || packages >= maxPackages || n.size+grows > maxNotesSize {
 		return
 	}
 	if at == len(list) {
@@ -70,6 +77,11 @@ func (n *notes) keep(id location.DeviceID, st *serverTx, caller *location.Bindin
 	} else {
 		list[at] = k
 	}
+	n.put(id, list, grows)
+}
+
+// put notes what is kept for a device. Under n.mu.
+func (n *notes) put(id location.DeviceID, list []keptRequest, grows int) {
 	if n.of == nil {
 		n.of = make(map[location.DeviceID][]keptRequest)
 	}
@@ -111,8 +123,8 @@ func (p *Proxy) attentive(pe *peer) {
 // deliverNotes sends a device that is back what was kept for it.
 func (p *Proxy) deliverNotes(id location.DeviceID, to *peer) {
 	for _, k := range p.notes.take(id) {
-		l := p.newLeg(id, k.st.req, false)
-		l.client, l.pbxVia = k.st.from.client(), k.st.from.via
+		l := p.newLeg(id, k.st.req, k.sub != "")
+		l.client, l.pbxVia, l.routes = k.st.from.client(), k.st.from.via, k.route
 		if k.token != "" {
 			l.from, l.fromToken = k.st.from, k.token
 		}
