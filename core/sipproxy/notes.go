@@ -37,7 +37,7 @@ type keptRequest struct {
 	kind  noteKind
 	st    *serverTx
 	route []sip.Header // within a dialog
-	token string // of the client it came from, in a stand-alone domain
+	token string       // of the client it came from, in a stand-alone domain
 	bytes int
 }
 
