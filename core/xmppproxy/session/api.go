@@ -31,8 +31,8 @@ type Out interface {
 	Remove()
 
 	// Push says that a stanza from the server is safe and waits for a client
-	// that does not listen. It is said once for each stanza. id is the same
-	// for the life of the stanza, also after a restart.
+	// that does not listen. It is said once for each stanza, and not for those
+	// that wait since before a restart. id names the stanza in this session.
 	Push(e *stanza.Element, id uint64)
 	// Alert asks for a push without content.
 	Alert(Alert)
@@ -107,8 +107,11 @@ type Policy struct {
 	Bytes     int           // of them
 	Keep      time.Duration // how long a retired session keeps what waits
 	ResumeMax time.Duration // how long a client may be away
-	Presence  Presence
-	AwayDelay time.Duration // after a flow was lost or went silent
+	// Unpushable is how long a client may be away that no push can reach; 0:
+	// as long as any.
+	Unpushable time.Duration
+	Presence   Presence
+	AwayDelay  time.Duration // after a flow was lost or went silent
 	// Undercount corrects clients that do not count the answers to their own
 	// requests (@xmpp/client 0.14), once three acknowledgements showed it.
 	Undercount bool

@@ -244,7 +244,7 @@ func (s *Session) loseClient(n int64) {
 		s.enabling, s.sm, s.resumable = false, false, false
 	}
 	if !s.resumable && !s.cfg.Pushable {
-		s.leave(n)
+		s.leave()
 		return
 	}
 	s.suspend(n, s.policy.AwayDelay)
@@ -280,7 +280,7 @@ func (s *Session) ClientClosed(now time.Time) {
 		s.pop(s.down.sent)
 	}
 	s.detach()
-	s.leave(now.UnixNano())
+	s.leave()
 	s.settle(now)
 }
 
@@ -288,18 +288,18 @@ func (s *Session) ClientClosed(now time.Time) {
 func (s *Session) Registered(now time.Time, pushable bool) {
 	s.cfg.Pushable = pushable
 	if !pushable && !s.resumable && !s.attached && !s.ended && !s.retired {
-		s.leave(now.UnixNano())
+		s.leave()
 	}
 	s.settle(now)
 }
 
 // badNumber ends a stream whose client counts what it cannot have.
 func (s *Session) badNumber(h uint32, known int) {
-	s.closeClient(tooHigh(h, s.down.acked+uint64(known))) //nolint:gosec // a length
+	s.closeClient(tooHigh(h, s.down.acked+uint64(known)))
 }
 
 // number reads h.
 func number(v []byte) (uint32, bool) {
 	n, err := strconv.ParseUint(string(v), 10, 32)
-	return uint32(n), err == nil //nolint:gosec // 32 bits were asked for
+	return uint32(n), err == nil
 }

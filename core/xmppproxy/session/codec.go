@@ -90,7 +90,7 @@ func (s *Session) marks(u uint64) marks {
 	d := &s.down
 	return marks{
 		seq: s.log.started, epoch: s.epoch,
-		d: d.acked + uint64(d.given) + uint64(len(d.drops)), //nolint:gosec // lengths
+		d: d.acked + uint64(d.given) + uint64(len(d.drops)),
 		u: u, up: s.up,
 	}
 }
@@ -101,7 +101,7 @@ func (s *Session) encodeEntry(n int, u uint64, replay bool) []byte {
 	e := entry{marks: s.marks(u), replay: replay, drops: d.drops}
 	e.items = d.q[d.given : d.given+n]
 	for i := range e.items {
-		e.items[i].idx = uint16(i) //nolint:gosec // at most maxItems
+		e.items[i].idx = uint16(i)
 	}
 	return e.encode()
 }
@@ -109,7 +109,7 @@ func (s *Session) encodeEntry(n int, u uint64, replay bool) []byte {
 func (r *record) encode() []byte {
 	b := append([]byte{recordVersion}, r.flags)
 	b = r.marks.encode(b)
-	for _, v := range [...]uint64{uint64(r.keeps), uint64(r.since), r.voidPos, uint64(r.voidIdx)} { //nolint:gosec // both ways
+	for _, v := range [...]uint64{uint64(r.keeps), uint64(r.since), r.voidPos, uint64(r.voidIdx)} {
 		b = binary.AppendUvarint(b, v)
 	}
 	for _, v := range [...]string{r.id, r.jid, r.previd, string(r.presence)} {
@@ -138,7 +138,7 @@ func (e *entry) encode() []byte {
 		it := &e.items[i]
 		b = append(b, it.flags&storedFlags)
 		b = binary.AppendUvarint(b, it.u)
-		b = binary.AppendUvarint(b, uint64(it.at)) //nolint:gosec // both ways
+		b = binary.AppendUvarint(b, uint64(it.at))
 		b = binary.AppendUvarint(b, uint64(len(it.raw)))
 		b = append(b, it.raw...)
 	}
@@ -183,7 +183,7 @@ func (r *reader) number(limit uint64) uint64 {
 }
 
 func (r *reader) bytes(limit int) []byte {
-	n := r.number(uint64(min(limit, len(r.b)))) //nolint:gosec // not negative
+	n := r.number(uint64(min(limit, len(r.b))))
 	if r.bad {
 		return nil
 	}
@@ -198,7 +198,7 @@ const (
 )
 
 func (r *reader) marks() marks {
-	m := marks{seq: r.number(any62), epoch: uint32(r.number(1<<32 - 1)), d: r.number(any62), u: r.number(any62)} //nolint:gosec // bounded
+	m := marks{seq: r.number(any62), epoch: uint32(r.number(1<<32 - 1)), d: r.number(any62), u: r.number(any62)}
 	m.up.acked, m.up.din = r.number(any62), r.number(any62)
 	n := r.number(maxRunsIn)
 	for range n {
@@ -230,8 +230,8 @@ func decodeRecord(b []byte) (*record, error) {
 	var rec record
 	rec.flags = r.byte()
 	rec.marks = r.marks()
-	rec.keeps, rec.since = int64(r.number(any62)), int64(r.number(any62)) //nolint:gosec // bounded
-	rec.voidPos, rec.voidIdx = r.number(any64), uint16(r.number(1<<16-1)) //nolint:gosec // bounded
+	rec.keeps, rec.since = int64(r.number(any62)), int64(r.number(any62))
+	rec.voidPos, rec.voidIdx = r.number(any64), uint16(r.number(1<<16-1))
 	rec.id, rec.jid = string(r.bytes(maxPrevid)), string(r.bytes(maxJID))
 	rec.previd = string(r.bytes(maxPrevid))
 	rec.presence = append([]byte(nil), r.bytes(maxPresence)...)
@@ -254,10 +254,10 @@ func decodeEntry(b []byte) (*entry, error) {
 	}
 	n := r.number(maxItems)
 	for i := uint64(0); i < n && !r.bad; i++ {
-		it := item{flags: r.byte() & storedFlags, idx: uint16(i)} //nolint:gosec // at most maxItems
-		it.u, it.at = r.number(any62), int64(r.number(any62))     //nolint:gosec // bounded
+		it := item{flags: r.byte() & storedFlags, idx: uint16(i)}
+		it.u, it.at = r.number(any62), int64(r.number(any62))
 		it.raw = r.bytes(MaxEntry)
-		it.size = uint32(len(it.raw)) //nolint:gosec // bounded
+		it.size = uint32(len(it.raw))
 		e.items = append(e.items, it)
 	}
 	return e, r.end("entry")

@@ -71,7 +71,7 @@ func (s *Session) enqueue(n int64, e *stanza.Element, it item) {
 	s.uIn++
 	it.u, it.at = s.uIn, n
 	it.raw = e.AppendPortable(nil)
-	it.size = uint32(len(it.raw)) //nolint:gosec // bounded by the cutter
+	it.size = uint32(len(it.raw))
 	d.q = append(d.q, it)
 	d.bytes += len(it.raw)
 }
@@ -114,7 +114,7 @@ func (s *Session) tellClient(n int64, p []byte) {
 		s.closeClient(streamError("policy-violation", ""))
 		return
 	}
-	d.q = append(d.q, item{at: n, raw: append([]byte(nil), p...), size: uint32(len(p)), flags: isAnswer}) //nolint:gosec // our own
+	d.q = append(d.q, item{at: n, raw: append([]byte(nil), p...), size: uint32(len(p)), flags: isAnswer})
 	d.bytes += len(p)
 	if s.resumable {
 		d.gate = s.log.appends + 1
@@ -247,7 +247,7 @@ func (s *Session) clientAck(h uint32) {
 // between says how many items a client's h acknowledges, of as many as it can
 // know of.
 func (s *Session) between(h uint32, known int) (int, bool) {
-	n := h - uint32(s.down.acked) //nolint:gosec // modulo 2^32 (XEP-0198 §4)
+	n := h - uint32(s.down.acked)
 	return int(n), uint64(n) <= uint64(known)
 }
 
@@ -279,7 +279,7 @@ func (s *Session) sendServerAck() {
 
 // ungivenU counts the server's stanzas that are in no entry.
 func (d *down) ungivenU() uint64 {
-	n := uint64(d.skips) //nolint:gosec // a count
+	n := uint64(d.skips)
 	for _, it := range d.q[d.given:] {
 		if it.u != 0 {
 			n++

@@ -47,8 +47,10 @@ func (s *Session) kick(n int64) {
 		return
 	}
 	l.retryAt = 0
-	wants := l.entry != nil || s.wantsEntry(n)
+	wants := s.wantsEntry(n)
 	switch {
+	case l.entry != nil: // what a record says builds on it
+		s.append()
 	case l.putDue, wants && !l.recorded, !wants && s.drained():
 		s.put()
 	case wants:

@@ -26,21 +26,21 @@ func (s *Session) correct(h uint32, known int) uint32 {
 		}
 	}
 	q := &s.quirk
-	all := d.acked + uint64(known)                   //nolint:gosec // a length
-	if missing := uint32(q.acked + answers); !q.on { //nolint:gosec // modulo 2^32
+	all := d.acked + uint64(known)
+	if missing := uint32(q.acked + answers); !q.on {
 		switch {
-		case missing > 0 && uint32(all)-h == missing: //nolint:gosec // modulo 2^32
+		case missing > 0 && uint32(all)-h == missing:
 			q.seen++
-		case h == uint32(all): //nolint:gosec // modulo 2^32
+		case h == uint32(all):
 			q.seen = 0
 		}
 		if q.on = q.seen >= shownTimes; !q.on {
 			return h
 		}
 	}
-	count := uint32(d.acked - q.acked) //nolint:gosec // modulo 2^32
-	has := uint32(d.acked)             //nolint:gosec // modulo 2^32
-	if h-count > uint32(known) {       //nolint:gosec // a length
+	count := uint32(d.acked - q.acked)
+	has := uint32(d.acked)
+	if h-count > uint32(known) {
 		return has + (h - count)
 	}
 	for _, it := range d.q[:known] {

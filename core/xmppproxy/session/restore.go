@@ -61,7 +61,7 @@ func (f *fold) take(pos uint64, e *entry) {
 	d := e.d
 	for _, no := range slices.Backward(e.drops) {
 		if at := uint64(len(f.q)) - 1 - (d - no); no <= d && at < uint64(len(f.q)) {
-			f.q = slices.Delete(f.q, int(at), int(at)+1) //nolint:gosec // less than a length
+			f.q = slices.Delete(f.q, int(at), int(at)+1)
 		}
 		d--
 	}

@@ -10,7 +10,7 @@ import (
 // flow already.
 func (s *Session) Resume(now time.Time, h uint32) error {
 	switch {
-	case !s.Resumable() || s.retiring:
+	case !s.Resumable():
 		return ErrNoResume
 	case !s.server:
 		return ErrNeedSwap
@@ -52,7 +52,7 @@ func (s *Session) takeNumber(h uint32) bool {
 // impossible ends a session whose client counts what it cannot have: it is not
 // known any more what it has.
 func (s *Session) impossible(h uint32) {
-	s.out.CloseClient(tooHigh(h, s.down.acked+uint64(s.down.assigned))) //nolint:gosec // a length
+	s.out.CloseClient(tooHigh(h, s.down.acked+uint64(s.down.assigned)))
 	s.detach()
 	if s.server {
 		s.out.CloseServer(false)
@@ -71,7 +71,7 @@ func (s *Session) finishResume() {
 }
 
 func (s *Session) welcome() {
-	s.out.ToClient(fmt.Appendf(nil, "<resumed xmlns='%s' previd='%s' h='%d'/>", nsSM, attrText(s.cfg.ID), uint32(s.up.din))) //nolint:gosec // modulo 2^32
+	s.out.ToClient(fmt.Appendf(nil, "<resumed xmlns='%s' previd='%s' h='%d'/>", nsSM, attrText(s.cfg.ID), uint32(s.up.din)))
 	for i := range s.down.q {
 		s.down.q[i].flags |= isLate
 	}
@@ -83,11 +83,11 @@ func (s *Session) welcome() {
 // old stream must not be read any more. [Out.SwapReady] is the answer, once
 // all that came from the server is safe.
 func (s *Session) PrepareSwap(now time.Time, h uint32) error {
-	if !s.Resumable() || s.retiring || s.previd == "" || s.smState != smOn {
+	if !s.Resumable() || s.previd == "" || s.smState != smOn {
 		return ErrNoResume
 	}
 	s.swapping, s.swapAsked = true, false
-	s.swapH = uint32(s.uIn) //nolint:gosec // modulo 2^32
+	s.swapH = uint32(s.uIn)
 	if d := s.beyond(h); s.restored && d > 0 {
 		s.swapH += d
 	}
@@ -98,8 +98,8 @@ func (s *Session) PrepareSwap(now time.Time, h uint32) error {
 // beyond is how many stanzas more a client has than the journal knew of when
 // the core ended.
 func (s *Session) beyond(h uint32) uint32 {
-	end := s.down.acked + uint64(len(s.down.q)) //nolint:gosec // a length
-	if d := h - uint32(end); int32(d) > 0 {     //nolint:gosec // modulo 2^32
+	end := s.down.acked + uint64(len(s.down.q))
+	if d := h - uint32(end); int32(d) > 0 {
 		return d
 	}
 	return 0
@@ -144,7 +144,7 @@ func (s *Session) Swapped(now time.Time, clientH, serverH uint32) error {
 		s.settle(now)
 		return ErrNumber
 	}
-	s.uIn += uint64(s.swapH - uint32(s.uIn)) //nolint:gosec // modulo 2^32
+	s.uIn += uint64(s.swapH - uint32(s.uIn))
 	s.uSafe, s.uTold, s.uAsked = s.uIn, s.uIn, s.uIn
 	s.down.replay = len(s.down.waiting) > 0
 	s.restored = false
@@ -167,7 +167,7 @@ func (s *Session) takeBeyond(h uint32) {
 // will send again.
 func (s *Session) takeServer(h uint32) bool {
 	u := &s.up
-	n := uint64(h - uint32(u.acked)) //nolint:gosec // modulo 2^32
+	n := uint64(h - uint32(u.acked))
 	if limit := s.sentUp() - u.acked; !s.restored && n > limit || n > 1<<31 {
 		return false
 	}

@@ -15,12 +15,12 @@ func (s *Session) Retire(now time.Time) {
 		s.since = now.UnixNano()
 	}
 	s.swapping = false
-	s.leave(now.UnixNano())
+	s.leave()
 	s.settle(now)
 }
 
 // leave ends a session that the client will not resume.
-func (s *Session) leave(n int64) {
+func (s *Session) leave() {
 	s.asks, s.awayAt = nil, 0
 	if s.keepable() {
 		s.retiring = true
@@ -28,7 +28,6 @@ func (s *Session) leave(n int64) {
 	}
 	s.closeServer()
 	s.end()
-	_ = n
 }
 
 // closeServer says goodbye to the server.

@@ -145,8 +145,22 @@ func (s *Session) HeldBytes() int { return s.down.bytes }
 // Since returns when the session came, or its client was lost.
 func (s *Session) Since() time.Time { return time.Unix(0, s.since) }
 
-// Resumable reports whether the client was promised that it can resume.
-func (s *Session) Resumable() bool { return s.resumable && !s.retired && !s.ended }
+// Resumable reports whether the client can resume, by Resume or by a swap.
+func (s *Session) Resumable() bool {
+	return s.resumable && !s.enabling && !s.retired && !s.retiring && !s.ended
+}
+
+// Saved reports whether all that waits is on disk.
+func (s *Session) Saved() bool { return s.ended || s.idle() && !s.log.putDue }
+
+// Drop ends the session at once. The server keeps what it was not told is
+// safe; what waits here is lost.
+func (s *Session) Drop(now time.Time) {
+	if !s.ended {
+		s.breakOff()
+		s.settle(now)
+	}
+}
 
 // State returns where the session stands.
 func (s *Session) State() State {
@@ -246,16 +260,20 @@ func (s *Session) Tick(now time.Time) {
 
 // overAt is when waiting for the client is over.
 func (s *Session) overAt() int64 {
+	wait := int64(s.policy.ResumeMax)
 	switch {
 	case s.retired:
 		return s.since + int64(s.policy.Keep)
 	case s.attached:
 		return 0
-	case !s.server && s.keeps > 0:
-		return s.since + min(s.keeps, int64(s.policy.ResumeMax))
-	default:
-		return s.since + int64(s.policy.ResumeMax)
 	}
+	if !s.server && s.keeps > 0 {
+		wait = min(wait, s.keeps)
+	}
+	if most := int64(s.policy.Unpushable); !s.cfg.Pushable && most > 0 {
+		wait = min(wait, most)
+	}
+	return s.since + wait
 }
 
 // over ends the wait: what the server was told is safe waits on for a new

@@ -171,7 +171,7 @@ func (s *Session) askServer() {
 // the client is told less.
 func (s *Session) serverAck(h uint32) {
 	s.up.asked = false
-	n := uint64(h - uint32(s.up.acked)) //nolint:gosec // modulo 2^32 (XEP-0198 §4)
+	n := uint64(h - uint32(s.up.acked))
 	if n > s.sentUp()-s.up.acked {
 		return
 	}

@@ -150,7 +150,7 @@ func refusalOf(from, id string) []byte {
 	return append(b, "><error type='cancel'><service-unavailable xmlns='"+nsStanza+"'/></error></iq>"...)
 }
 
-func ackOf(h uint64) []byte { return fmt.Appendf(nil, "<a xmlns='%s' h='%d'/>", nsSM, uint32(h)) } //nolint:gosec // modulo 2^32
+func ackOf(h uint64) []byte { return fmt.Appendf(nil, "<a xmlns='%s' h='%d'/>", nsSM, uint32(h)) }
 
 // smFailed is the answer to what cannot be (XEP-0198 §3); attrs may be empty.
 func smFailed(condition, attrs string) []byte {
@@ -166,7 +166,7 @@ func streamError(condition, more string) []byte {
 // sent (XEP-0198 §4).
 func tooHigh(h uint32, sent uint64) []byte {
 	return streamError("undefined-condition",
-		fmt.Sprintf("<handled-count-too-high xmlns='%s' h='%d' send-count='%d'/>", nsSM, h, uint32(sent))) //nolint:gosec // modulo 2^32
+		fmt.Sprintf("<handled-count-too-high xmlns='%s' h='%d' send-count='%d'/>", nsSM, h, uint32(sent)))
 }
 
 // delayOf says when a stanza came, and who kept it (XEP-0203).
