@@ -7,7 +7,7 @@ import (
 
 // Cutter is the state of one stream. It belongs to one goroutine. However the
 // stream was split, it looks at each byte a fixed number of times, and between
-// elements it holds no buffer: after [NeedMore] with nothing begun it is some
+// elements it holds no buffer: after [NeedMore] with nothing begun it is 
 // 200 bytes.
 type Cutter struct {
 	limits Limits

@@ -130,30 +130,3 @@ func FuzzStream(f *testing.F) {
 		}
 	})
 }
-
-const chat = `<message xmlns='jabber:client' from='alice@example.com/phone.1a2b3c' to='bob@example.com/desk' type='chat' id='6f1d5d0e-6d0c-4b8c-9a3f-0e2c1b7a9d55'>` +
-	`<body>Shall we meet at the usual place at half past seven?</body><active xmlns='http://jabber.org/protocol/chatstates'/>` +
-	`<request xmlns='urn:xmpp:receipts'/><origin-id xmlns='urn:xmpp:sid:0' id='6f1d5d0e-6d0c-4b8c-9a3f-0e2c1b7a9d55'/></message>`
-
-// BenchmarkChatStanza is the cutting and the inspection of one chat message of
-// 400 bytes.
-func BenchmarkChatStanza(b *testing.B) {
-	c := stanza.New(stanza.Limits{})
-	c.Feed([]byte(header))
-	if _, _, err := c.Next(); err != nil {
-		b.Fatal(err)
-	}
-	text := []byte(chat)
-	b.SetBytes(int64(len(text)))
-	b.ReportAllocs()
-	for b.Loop() {
-		c.Feed(text)
-		kind, e, err := c.Next()
-		if err != nil || kind != stanza.Whole || e.Child("jabber:client", "body") == nil || e.Attr("type") == nil {
-			b.Fatal(kind, err)
-		}
-		if kind, _, _ := c.Next(); kind != stanza.NeedMore {
-			b.Fatal(kind)
-		}
-	}
-}

@@ -5,17 +5,31 @@ import "bytes"
 // tag reads up to the end of a tag, and then the tag.
 func (c *Cutter) tag(b []byte) (bool, error) {
 	for i := c.scan; i < len(b); i++ {
-		x := b[i]
-		switch {
-		case x == '<':
-			return false, ErrSyntax // in quotes, too
-		case c.quote != 0:
-			if x == c.quote {
-				c.quote = 0
+		if c.quote != 0 {
+			n := bytes.IndexByte(b[i:], c.quote)
+			end := i + n
+			if n < 0 {
+				end = len(b)
 			}
-		case x == '"' || x == '\'':
+			if bytes.IndexByte(b[i:end], '<') >= 0 {
+				return false, ErrSyntax
+			}
+			if n < 0 {
+				break
+			}
+			i, c.quote = end, 0
+			continue
+		}
+		x := b[i]
+		if bytesOf[x]&tagByte == 0 {
+			continue
+		}
+		switch x {
+		case '<':
+			return false, ErrSyntax
+		case '"', '\'':
 			c.quote = x
-		case x == '>':
+		case '>':
 			lo := c.pos
 			c.pos, c.in = i+1, inText
 			if b[lo+1] == '/' {
@@ -201,7 +215,7 @@ func (c *Cutter) attribute(b []byte, name span, colon int, value span, depth int
 func (c *Cutter) declare(b []byte, prefix, value span, depth int) error {
 	p, v := b[prefix.lo:prefix.hi], b[value.lo:value.hi]
 	switch {
-	case bytes.ContainsAny(v, "& \t\r\n"),
+	case !isURI(v),
 		len(p) > 0 && len(v) == 0,
 		string(p) == "xml", string(p) == "xmlns":
 		return ErrSyntax
@@ -215,6 +229,16 @@ func (c *Cutter) declare(b []byte, prefix, value span, depth int) error {
 	}
 	c.scope = append(c.scope, decl{prefix: prefix, uri: value, depth: depth})
 	return nil
+}
+
+// isURI reports whether a namespace says the same as it stands.
+func isURI(b []byte) bool {
+	for _, x := range b {
+		if bytesOf[x]&spoilByte != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 var xmlSpace = []byte("http://www.w3.org/XML/1998/namespace")

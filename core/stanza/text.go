@@ -12,6 +12,8 @@ const (
 	plainByte  = 1 << iota // in text and values, as it is
 	startByte              // of a name
 	insideByte             // of a name, not its first
+	tagByte                // in a tag, outside quotes: ends it or begins a quote
+	spoilByte              // in a namespace: it is not as it stands
 )
 
 // bytesOf says what each byte may be. Those above 0x7F are looked at as runes.
@@ -24,6 +26,12 @@ var bytesOf = func() (t [256]uint8) {
 			t[b] = plainByte | insideByte
 		case b == '\t', b == '\n', b == '\r', b >= 0x20 && b < 0x80 && b != '&' && b != '<' && b != ']':
 			t[b] = plainByte
+		}
+		if b == '<' || b == '>' || b == '"' || b == '\'' {
+			t[b] |= tagByte
+		}
+		if b == '&' || b == ' ' || b == '\t' || b == '\r' || b == '\n' {
+			t[b] |= spoilByte
 		}
 	}
 	return t
