@@ -101,8 +101,9 @@ func (s *Server) setDND(aor string, on bool, until time.Time) error {
 		return s.pushes.ClearDND(aor)
 	}
 	_, domain, _ := strings.Cut(aor, "@")
-	if !slices.ContainsFunc(s.cfg.SIP.Domains, func(d DomainConfig) bool { return strings.EqualFold(d.Name, domain) }) {
-		return fmt.Errorf("%s is no [[sip.domain]] of this core", domain)
+	if !slices.ContainsFunc(s.cfg.SIP.Domains, func(d DomainConfig) bool { return strings.EqualFold(d.Name, domain) }) &&
+		!slices.ContainsFunc(s.cfg.XMPP.Domains, func(d XMPPDomainConfig) bool { return strings.EqualFold(d.Name, domain) }) {
+		return fmt.Errorf("%s is no [[sip.domain]] or [[xmpp.domain]] of this core", domain)
 	}
 	return s.pushes.SetDND(aor, until)
 }

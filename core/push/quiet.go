@@ -140,8 +140,9 @@ func NamesSomebody(who string) bool {
 	return who == "*" || user != "" && (host != "" || strings.HasPrefix(who, "tel:"))
 }
 
-// address takes an AOR out of a URI as SIP has it or as people write it: without
-// scheme, port and parameters, and with the host in lower case. A tel: URI has
+// address takes an AOR out of a URI as SIP and XMPP have it or as people write
+// it: without scheme, port, parameters and resource, and with the host in lower
+// case. A tel: URI has
 // no host; its visual separators do not count (RFC 3966 §5.1.1).
 func address(uri string) (user, host string) {
 	scheme, rest, ok := strings.Cut(uri, ":")
@@ -158,7 +159,7 @@ func address(uri string) (user, host string) {
 	}
 	user, host = rest[:at], rest[at+1:]
 	user, _, _ = strings.Cut(user, ";")
-	if i := strings.IndexAny(host, ";?>"); i >= 0 {
+	if i := strings.IndexAny(host, ";?>/"); i >= 0 {
 		host = host[:i]
 	}
 	if !strings.HasPrefix(host, "[") {

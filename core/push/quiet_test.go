@@ -188,6 +188,9 @@ func TestP30_VIPsComeThrough(t *testing.T) {
 		"sip:carol;ext=1@example.com":              true,
 		"sip:ward@hospital.example":                true,
 		"tel:+4930123;phone-context=x":             true,
+		"xmpp:carol@example.com":                   true,
+		"xmpp:ward@hospital.example/Bob":           true, // an occupant of a room
+		"xmpp:ward@evil.example/@hospital.example": false,
 		"sip:Carol@example.com":                    false, // user parts are case sensitive
 		"sip:carol@example.com.evil.example":       false,
 		"sip:ward@evil.example;@hospital.example":  false,

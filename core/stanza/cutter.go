@@ -7,8 +7,8 @@ import (
 
 // Cutter is the state of one stream. It belongs to one goroutine. However the
 // stream was split, it looks at each byte a fixed number of times, and between
-// elements it holds no buffer: after [NeedMore] with nothing begun it is 
-// 200 bytes.
+// elements it holds no buffer: after [NeedMore] with nothing begun it has
+// some 330 bytes, with what the header declared.
 type Cutter struct {
 	limits Limits
 	err    error // after which there is nothing more
