@@ -18,7 +18,7 @@ import (
 const childEnv = "SALLYPORT_TEST_KILLED_CORE"
 
 func TestMain(m *testing.M) {
-	for env, core := range map[string]func(dir string) error{childEnv: bindForever, pushEnv: pushForever} {
+	for env, core := range map[string]func(dir string) error{childEnv: bindForever, pushEnv: pushForever, sessionsEnv: appendForever} {
 		if dir := os.Getenv(env); dir != "" {
 			if err := core(dir); err != nil {
 				fmt.Fprintln(os.Stderr, err)

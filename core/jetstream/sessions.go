@@ -55,11 +55,12 @@ type Sealer interface {
 type Sessions struct {
 	// Static.
 	store    *Store
-	js       jetstream.JetStream
 	sealer   Sealer // nil leaves all in clear, which is for tests
 	core     string // a token of subjects
 	records  jetstream.Stream
 	journals jetstream.Stream
+	puts     *group // to records
+	appends  *group // to journals
 
 	mu sync.Mutex
 	// doubtful are the appends that failed and may be on disk.
@@ -79,15 +80,15 @@ var _ session.Store = (*Sessions)(nil)
 func (s *Store) Sessions(ctx context.Context, sealer Sealer) (*Sessions, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	k := &Sessions{store: s, js: s.durable.js, sealer: sealer, core: "own", doubtful: make(map[string]doubt)}
+	k := &Sessions{store: s, sealer: sealer, core: "own", doubtful: make(map[string]doubt)}
 	if s.embedded == nil {
 		k.core = subjectOf(s.cfg.Name)
 	}
 	stream := func(c jetstream.StreamConfig) (jetstream.Stream, error) {
 		c.Storage, c.Replicas, c.Discard, c.MaxAge = jetstream.FileStorage, s.cfg.Replicas, jetstream.DiscardNew, sessionKeep
 		// A copy that answers for the leader may lag behind what was acknowledged.
-		c.AllowDirect = s.embedded != nil
-		made, err := k.js.CreateOrUpdateStream(ctx, c)
+		c.AllowDirect, c.AllowAtomicPublish = s.embedded != nil, true
+		made, err := s.durable.js.CreateOrUpdateStream(ctx, c)
 		if err != nil {
 			return nil, fmt.Errorf("store stream %s with %d replicas: %w", c.Name, c.Replicas, err)
 		}
@@ -109,6 +110,13 @@ func (s *Store) Sessions(ctx context.Context, sealer Sealer) (*Sessions, error) 
 	if err != nil {
 		return nil, err
 	}
+	together := func(of jetstream.Stream) *group {
+		return &group{
+			stream: of.CachedInfo().Config.Name, wire: s.durable, timeout: s.cfg.Timeout,
+			batches: of.CachedInfo().Config.AllowAtomicPublish,
+		}
+	}
+	k.puts, k.appends = together(k.records), together(k.journals)
 	return k, nil
 }
 
@@ -123,7 +131,7 @@ func (k *Sessions) Put(ctx context.Context, id string, record []byte) error {
 	subject := k.subject(recordSubject, id)
 	plain := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(id)+len(record)), uint16(len(id)))
 	plain = append(append(plain, id...), record...)
-	_, err := k.publish(ctx, recordStream, &nats.Msg{Subject: subject, Data: k.seal(subject, plain)})
+	_, err := k.puts.publish(ctx, &nats.Msg{Subject: subject, Data: k.seal(subject, plain)})
 	return err
 }
 
@@ -142,7 +150,7 @@ func (k *Sessions) Append(ctx context.Context, id string, entry []byte) (uint64,
 		d.key = rand.Text()
 	}
 	k.mu.Unlock()
-	seq, err := k.publish(ctx, journalStream, &nats.Msg{
+	seq, err := k.appends.publish(ctx, &nats.Msg{
 		Subject: subject, Data: k.seal(subject, entry), Header: nats.Header{jetstream.MsgIDHeader: {d.key}},
 	})
 	k.mu.Lock()
@@ -153,22 +161,6 @@ func (k *Sessions) Append(ctx context.Context, id string, entry []byte) (uint64,
 	}
 	delete(k.doubtful, subject)
 	return seq, nil
-}
-
-// publish writes, and returns once it is on disk.
-func (k *Sessions) publish(ctx context.Context, stream string, m *nats.Msg) (uint64, error) {
-	ack, err := k.js.PublishMsgAsync(m, jetstream.WithStallWait(k.store.cfg.Timeout))
-	if err != nil {
-		return 0, fmt.Errorf("store stream %s: %w", stream, err)
-	}
-	select {
-	case a := <-ack.Ok():
-		return a.Sequence, nil
-	case err := <-ack.Err():
-		return 0, fmt.Errorf("store stream %s: not acknowledged: %w", stream, err)
-	case <-ctx.Done():
-		return 0, context.Cause(ctx)
-	}
 }
 
 // Read implements [session.Store].

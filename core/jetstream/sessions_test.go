@@ -215,23 +215,6 @@ func TestNothingOfASessionIsOnDiskInClear(t *testing.T) {
 	}
 }
 
-// An append whose acknowledgement did not come in time is on disk or not, and
-// nobody knows: tried again it is there once.
-func TestAnAppendOfUnknownOutcomeIsTriedAgainAndThereOnce(t *testing.T) {
-	s, k := sessionsOf(t, t.TempDir(), nil)
-	defer s.Close()
-	over, cancel := context.WithCancel(context.Background())
-	cancel()
-	if _, err := k.Append(over, "a", []byte("one")); err == nil {
-		t.Skip("the store was faster than the call could be given up")
-	}
-	pos := note(t, k, "a", "one")
-	again := note(t, k, "a", "one") // this one succeeded, so it is another
-	if got, at := entries(t, k, "a", 1); fmt.Sprint(got) != "[one one]" || at[0] != pos || at[1] != again {
-		t.Errorf("%v at %v, want one at %d and %d", got, at, pos, again)
-	}
-}
-
 func TestWhatIsTooLongIsRefused(t *testing.T) {
 	s, k := sessionsOf(t, t.TempDir(), nil)
 	defer s.Close()
