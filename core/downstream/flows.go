@@ -92,6 +92,9 @@ func (fs *Flows) Open(t *tunnel.Flow) tunnel.Handler {
 		old.shard.put(job{f: old, kind: jobClosed, code: tunnel.CloseTunnelLost})
 	}
 	f.shard.put(job{f: f, kind: jobOpened})
+	if _, parts := h.(PartHandler); parts {
+		return partReceiver{receiver{f}}
+	}
 	return receiver{f}
 }
 
@@ -169,6 +172,9 @@ type Flow struct {
 	inactive   bool
 	unanswered bool
 	user       any
+	// Guarded by mu: whether credit is held back, and how much.
+	hold bool
+	owed int
 }
 
 // ID names the flow; see [FlowID].

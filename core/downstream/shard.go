@@ -27,6 +27,7 @@ type jobKind byte
 const (
 	jobOpened jobKind = iota
 	jobMessage
+	jobPart
 	jobEvent
 	jobClosed
 )
@@ -114,7 +115,11 @@ func (j *job) do() {
 	case jobMessage:
 		j.f.heard()
 		h.Message(j.f, j.msg)
-		j.f.tunnel.Consumed(len(j.msg))
+		j.f.handled(len(j.msg))
+	case jobPart:
+		j.f.heard()
+		h.(PartHandler).Part(j.f, j.msg) // only such a one has a partReceiver
+		j.f.handled(len(j.msg))
 	case jobEvent:
 		if j.f.setSilent(j.event == tunnel.EventSilent) {
 			h.Changed(j.f)
