@@ -1,0 +1,370 @@
+package xmppproxy
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"sallyport/core/stanza"
+	"sallyport/core/xmppproxy/session"
+	"sallyport/tunnel"
+)
+
+// maxResource is how long a resource may be (RFC 7622 §3.1).
+const maxResource = 1023
+
+// retireWithin is how long a login waits until what its device left behind is
+// written down.
+const retireWithin = 10 * time.Second
+
+// bind relays the binding of a resource (RFC 6120 §7), which begins a session.
+func (l *login) bind(raw []byte, e *stanza.Element) (done bool, err error) {
+	child := e.Child(nsBind, "bind")
+	if child == nil || string(e.Attr("type")) != "set" {
+		l.send(iqError(e, "not-allowed"))
+		return false, nil
+	}
+	var before *line
+	if l.user != "" {
+		if resource := l.resource(e, child); resource != "" {
+			before = l.c.p.lines.withJID(l.user + "@" + l.domain.Name + "/" + resource)
+		}
+		if before == nil && l.crowded(l.user+"@"+l.domain.Name) {
+			return false, condition("resource-constraint")
+		}
+	}
+	if before != nil && !before.retire(l.ctx) {
+		before = nil
+	}
+	answer, err := l.ask(raw)
+	if err != nil {
+		return false, err
+	}
+	jid, ok := boundJID(answer)
+	if !ok {
+		l.send(answer.AppendPortable(nil))
+		return false, nil
+	}
+	if before == nil || before.JID() != jid {
+		// Either it had no name that could be read, or the server chose another.
+		if before = l.c.p.lines.withJID(jid); before != nil && !before.retire(l.ctx) {
+			before = nil
+		}
+	}
+	if before == nil && l.crowded(bareOf(jid)) {
+		return false, condition("resource-constraint")
+	}
+	l.begin(before, jid, answer.AppendPortable(nil))
+	return true, nil
+}
+
+// crowded reports whether there is no place for one more session of a user.
+func (l *login) crowded(bare string) bool {
+	p := l.c.p
+	all, mine := p.lines.count(bare)
+	if all < p.cfg.Sessions && mine < p.cfg.PerUser {
+		return false
+	}
+	p.metrics.crowded.Inc()
+	return true
+}
+
+// resource is what the client asks for.
+func (l *login) resource(e *stanza.Element, bind *stanza.Child) string {
+	in, err := e.Inside(bind)
+	if err != nil {
+		return ""
+	}
+	if r := in.Child(nsBind, "resource"); r != nil {
+		return r.Text(maxResource)
+	}
+	return ""
+}
+
+// boundJID reads the result of a binding.
+func boundJID(e *stanza.Element) (jid string, ok bool) {
+	child := e.Child(nsBind, "bind")
+	if child == nil || string(e.Attr("type")) != "result" {
+		return "", false
+	}
+	in, err := e.Inside(child)
+	if err != nil {
+		return "", false
+	}
+	if j := in.Child(nsBind, "jid"); j != nil {
+		jid = j.Text(3 * 1024)
+	}
+	return jid, jid != "" && bareOf(jid) != jid
+}
+
+// iqError answers a request.
+func iqError(e *stanza.Element, reason string) []byte {
+	out := []byte("<iq type='error'")
+	if id := e.Attr("id"); id != nil {
+		out = append(stanza.AppendEscaped(append(out, " id='"...), stanza.Unescape(id)), '\'')
+	}
+	return append(out, "><error type='cancel'><"+reason+" xmlns='"+nsErrors+"'/></error></iq>"...)
+}
+
+// begin makes a line of the client's flow and the stream: a new one, or that
+// which its device left behind.
+func (l *login) begin(before *line, jid string, result []byte) {
+	p, up, c := l.c.p, l.up, l.c
+	l.up = nil // the line's
+	ln := before
+	if ln == nil {
+		ln = newLine(p, newID())
+	} else {
+		p.metrics.resumed("replay")
+	}
+	cfg := session.Config{ID: newID(), JID: jid, ServerSM: l.counts}
+	l.send(result)
+	ln.mu.Lock()
+	ln.conn, ln.up, ln.done = c, up, make(chan struct{})
+	ln.name.Store(jid)
+	p.lines.add(ln, cfg.ID, jid)
+	cfg.Pushable = p.notes.Pushable(ln)
+	now := time.Now()
+	if before == nil {
+		ln.s = session.New(now, cfg, &p.cfg.Policy, ln)
+		ln.Changed(session.Active)
+	} else {
+		ln.s.Relogin(now, cfg)
+	}
+	ln.unlock()
+	p.agenda.forget(c)
+	p.work.Go(func() { ln.serve(up) })
+	c.attach(ln)
+}
+
+// resume answers <resume/> (XEP-0198 §5).
+func (l *login) resume(e *stanza.Element) (done bool, err error) {
+	p := l.c.p
+	ln := p.lines.withID(stanza.Unescape(e.Attr("previd")))
+	h, bad := strconv.ParseUint(string(e.Attr("h")), 10, 32)
+	if bad != nil {
+		return false, condition("bad-format")
+	}
+	if ln == nil || bareDomain(ln.JID()) != l.domain.Name {
+		p.metrics.resumed("unknown")
+		l.send(smFailed("item-not-found"))
+		return false, nil
+	}
+	sure := l.user != "" && l.user+"@"+l.domain.Name == bareOf(ln.JID())
+	if l.user != "" && !sure {
+		p.metrics.resumed("stranger")
+		p.log.Warn("a client wanted to resume the session of somebody else", "flow", l.c.flow.ID())
+		l.send(smFailed("item-not-found"))
+		return false, nil
+	}
+	err = session.ErrNeedSwap
+	if sure && !p.cfg.Swap {
+		err = ln.probe(l.c, uint32(h))
+	}
+	if errors.Is(err, session.ErrNeedSwap) {
+		err = l.swap(ln, uint32(h), sure)
+	}
+	switch {
+	case err == nil:
+		if l.up != nil { // the line has a stream already
+			l.up.Close(true)
+			l.up = nil
+		}
+		p.agenda.forget(l.c)
+		l.c.attach(ln)
+		return true, nil
+	case errors.Is(err, session.ErrNoResume):
+		p.metrics.resumed("failed")
+		l.send(smFailed("item-not-found"))
+		return false, nil
+	case errors.Is(err, session.ErrNumber):
+		return false, errEnd
+	default:
+		return false, err
+	}
+}
+
+// bareDomain is the domain of a JID.
+func bareDomain(jid string) string {
+	bare := bareOf(jid)
+	for i := range len(bare) {
+		if bare[i] == '@' {
+			return bare[i+1:]
+		}
+	}
+	return bare
+}
+
+// probe gives a line whose stream is there to the flow of its user.
+func (l *line) probe(c *conn, h uint32) error {
+	l.mu.Lock()
+	defer l.unlock()
+	if !l.s.Resumable() || l.gone {
+		return session.ErrNoResume
+	}
+	before := l.conn
+	l.conn = c
+	err := l.s.Resume(time.Now(), h)
+	switch {
+	case err == nil:
+		l.p.metrics.resumed("probe")
+	case errors.Is(err, session.ErrNumber): // c has been told
+	default:
+		l.conn = before
+		return err
+	}
+	replaced(before)
+	return err
+}
+
+// replaced ends a flow whose client is back on another.
+func replaced(c *conn) {
+	if c != nil {
+		c.leave()
+		c.end(streamError("conflict"), tunnel.CloseKicked)
+	}
+}
+
+// retire has all written down that waits, and ends the stream; another login
+// of the same device is at the door. It reports whether the line may go on in
+// that login's name.
+func (l *line) retire(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, retireWithin)
+	defer cancel()
+	l.mu.Lock()
+	if l.gone {
+		l.mu.Unlock()
+		return false
+	}
+	l.s.Retire(time.Now())
+	done := l.done
+	l.unlock()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.s.State() == session.Retired
+}
+
+// swap resumes the session on the login's own stream: the server says whether
+// it may. The stream that there was is not read meanwhile.
+func (l *login) swap(ln *line, h uint32, sure bool) error {
+	select {
+	case ln.turn <- struct{}{}:
+		defer func() { <-ln.turn }()
+	case <-l.ctx.Done():
+		return l.ctx.Err()
+	}
+	from, err := ln.beginSwap(l.ctx, h)
+	if err != nil {
+		return err
+	}
+	// From here on the server may have taken the session to the new stream, with
+	// or without the client.
+	ctx, cancel := context.WithTimeout(l.c.p.life, retireWithin)
+	defer cancel()
+	answer, err := l.askOn(ctx, from)
+	switch {
+	case err != nil:
+		ln.endSwap(func(now time.Time) { ln.s.SwapFailed(now) })
+		return err
+	case answer.Is(nsSM, "resumed"):
+		serverH, err := strconv.ParseUint(string(answer.Attr("h")), 10, 32)
+		if err != nil {
+			ln.endSwap(func(now time.Time) { ln.s.SwapFailed(now) })
+			return condition("internal-server-error")
+		}
+		up := l.up
+		l.up = nil // the line's
+		return ln.swapped(l.c, up, h, uint32(serverH))
+	case sure && from.orphan:
+		ln.endSwap(func(now time.Time) { ln.s.Refused(now) })
+	default:
+		ln.endSwap(func(now time.Time) { ln.s.SwapFailed(now) })
+	}
+	return session.ErrNoResume
+}
+
+// askOn sends <resume/> to the server.
+func (l *login) askOn(ctx context.Context, from swapFrom) (*stanza.Element, error) {
+	out := append([]byte("<resume xmlns='"+nsSM+"' h='"), strconv.FormatUint(uint64(from.h), 10)...)
+	out = append(stanza.AppendEscaped(append(out, "' previd='"...), from.previd), "'/>"...)
+	if err := l.up.Write(out); err != nil {
+		return nil, err
+	}
+	return l.up.Next(ctx)
+}
+
+// beginSwap holds the stream that there is, and asks the session what to resume
+// from.
+func (l *line) beginSwap(ctx context.Context, h uint32) (swapFrom, error) {
+	l.mu.Lock()
+	if !l.s.Resumable() || l.gone {
+		l.mu.Unlock()
+		return swapFrom{}, session.ErrNoResume
+	}
+	orphan := l.up == nil
+	tell := make(chan swapFrom, 1)
+	l.swap, l.pause = tell, make(chan struct{})
+	err := l.s.PrepareSwap(time.Now(), h)
+	l.unlock()
+	if err == nil {
+		select {
+		case from := <-tell:
+			from.orphan = orphan
+			return from, nil
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		l.endSwap(func(now time.Time) { l.s.SwapFailed(now) })
+		return swapFrom{}, err
+	}
+	l.endSwap(func(time.Time) {})
+	return swapFrom{}, err
+}
+
+// endSwap goes on with the stream that there is, after do.
+func (l *line) endSwap(do func(now time.Time)) {
+	l.mu.Lock()
+	l.swap = nil
+	if !l.gone {
+		do(time.Now())
+	}
+	l.goOn()
+	l.unlock()
+}
+
+// goOn takes again what the server sends. l.mu is held.
+func (l *line) goOn() {
+	if l.pause != nil {
+		close(l.pause)
+		l.pause = nil
+	}
+}
+
+// swapped goes on with the fresh stream, on which the server has resumed.
+func (l *line) swapped(c *conn, up Stream, clientH, serverH uint32) error {
+	l.mu.Lock()
+	if l.gone {
+		l.mu.Unlock()
+		up.Close(false)
+		return context.Canceled
+	}
+	old, before := l.up, l.conn
+	l.up, l.conn, l.swap = up, c, nil
+	err := l.s.Swapped(time.Now(), clientH, serverH)
+	replaced(before)
+	l.goOn()
+	l.unlock()
+	if old != nil {
+		old.Close(false)
+	}
+	if err == nil {
+		l.p.metrics.resumed("swap")
+	}
+	l.p.work.Go(func() { l.serve(up) })
+	return err
+}
