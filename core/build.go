@@ -78,6 +78,9 @@ func (s *Server) build(ctx context.Context) ([]room, error) {
 	if err := s.published.Load(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.buildXMPP(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.buildSIP(ctx, bundle); err != nil {
 		return nil, err
 	}
@@ -98,9 +101,12 @@ func (s *Server) build(ctx context.Context) ([]room, error) {
 		// Clients come with the tunnel; by then the PBX can be reached, and an
 		// operator can see them.
 		{name: "upstream", run: s.up.Run, ready: s.up.Ready()}, admin,
-		{name: "flows", run: s.flows.Run}, {name: "tunnel", run: s.dialer.Run},
-		{name: "sip", run: s.proxy.Run},
 	}
+	if s.xmpp != nil {
+		rooms = append(rooms, room{name: "notifier", run: s.notifier.Run}, room{name: "xmpp", run: s.xmpp.Run, ready: s.xmpp.Ready()})
+	}
+	rooms = append(rooms, room{name: "flows", run: s.flows.Run}, room{name: "tunnel", run: s.dialer.Run},
+		room{name: "sip", run: s.proxy.Run})
 	return append(rooms, s.watchers...), nil
 }
 
@@ -125,7 +131,11 @@ func (s *Server) buildSIP(ctx context.Context, bundle *certs.Bundle) error {
 		TokenKeys: tokenKeys, FlowTimer: seconds(flowTimer).Duration,
 	}, sipproxy.Deps{Location: s.loc, Waker: homecoming{s.waker, s}, Traces: s.traces, Log: s.log, Registry: s.deps.Registry, Messages: s.messages,
 		Publications: s.published})
-	s.flows = downstream.New(map[string]downstream.Handler{"sip": s.proxy}, 4, s.log)
+	services := map[string]downstream.Handler{"sip": s.proxy}
+	if s.xmpp != nil {
+		services["xmpp"] = s.xmpp
+	}
+	s.flows = downstream.New(services, 4, s.log)
 	if s.up, err = s.pbxSide(upstreams); err != nil {
 		return err
 	}

@@ -21,8 +21,11 @@ import (
 	"sallyport/core/sipproxy"
 	"sallyport/core/trace"
 	"sallyport/core/upstream"
+	"sallyport/core/upstream/c2s"
 	"sallyport/core/vault"
 	"sallyport/core/wake"
+	"sallyport/core/xmppproxy"
+	"sallyport/core/xmppproxy/notify"
 	"sallyport/tunnel"
 )
 
@@ -55,11 +58,15 @@ type Server struct {
 	published *presence.Book // what clients say of themselves
 	proxy     *sipproxy.Proxy
 	flows     *downstream.Flows
+	xmpp      *xmppproxy.Proxy // nil without a domain of XMPP
 	up        *upstream.Upstream
 	dialer    *tunnel.Dialer
 	warnings  []func() string // of certificates; "" for none
 	reloads   []func() error
 	watchers  []room
+
+	xmppServers []*c2s.Domain
+	notifier    *notify.Notifier
 }
 
 // New returns a core for a config that is valid; it opens nothing yet.

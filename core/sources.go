@@ -73,6 +73,9 @@ func (s *Server) status() admin.Status {
 			st.Domains = append(st.Domains, admin.Domain{Name: d.Name, OK: true})
 		}
 	}
+	for _, d := range s.xmppServers {
+		st.Domains = append(st.Domains, xmppStatus(d.Status()))
+	}
 	for _, a := range s.pushes.Apps() {
 		st.Push.Apps = append(st.Push.Apps, admin.App{ID: a.ID, Provider: a.Provider, OK: a.OK, LastError: a.LastError})
 	}
@@ -153,16 +156,25 @@ func aorOf(s string) string {
 
 func (s *Server) clients(aor string) []admin.Client {
 	list := []admin.Client{}
+	_, bare, _ := strings.Cut(aorOf(aor), ":")
+	seen := make(map[location.DeviceID]bool)
+	if aor == "" || bare != "" {
+		list = append(list, s.xmppClients(bare, seen)...)
+	}
 	add := func(d location.Device) bool {
-		list = append(list, s.client(d))
+		if !seen[d.ID] {
+			list = append(list, s.client(d))
+		}
 		return true
 	}
 	if aor == "" {
 		s.loc.All(add)
 		return list
 	}
-	for _, d := range s.loc.Lookup(aorOf(aor)) {
-		add(d)
+	for _, who := range slices.Compact([]string{aorOf(aor), "xmpp:" + bare}) {
+		for _, d := range s.loc.Lookup(who) {
+			add(d)
+		}
 	}
 	return list
 }

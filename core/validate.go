@@ -83,9 +83,6 @@ func (c *Config) Validate() error {
 // unbuilt names what the config asks for that this version does not do, each as
 // "section.key: what happens instead".
 func (c *Config) unbuilt() (list []string) {
-	for i := range c.XMPP.Domains {
-		list = append(list, fmt.Sprintf("xmpp.domain[%d]: no XMPP is carried", i))
-	}
 	for i, a := range c.Push.Apps {
 		if senders[a.Provider] == nil {
 			list = append(list, fmt.Sprintf("push.app[%d]: devices of provider %s cannot be woken", i, a.Provider))
