@@ -20,9 +20,6 @@ const (
 	recServerSM
 )
 
-// What an entry says in a byte.
-const entryReplay = 1
-
 const (
 	maxPrevid = 512
 	maxJID    = 3071 // RFC 7622 §3.1
@@ -49,12 +46,11 @@ type record struct {
 	presence        []byte
 }
 
-// entry is what an entry says: what was superseded, what came, and then,
-// perhaps, the replay of what waited for this login. d counts before all that,
-// u after it.
+// entry is what an entry says: what was superseded, what came, and how many
+// that waited for this login follow. d counts before all that, u after it.
 type entry struct {
 	marks
-	replay bool
+	replay uint64
 	drops  []uint64
 	items  []item
 }
@@ -98,7 +94,10 @@ func (s *Session) marks(u uint64) marks {
 // encodeEntry writes the next n items and all that deviates.
 func (s *Session) encodeEntry(n int, u uint64, replay bool) []byte {
 	d := &s.down
-	e := entry{marks: s.marks(u), replay: replay, drops: d.drops}
+	e := entry{marks: s.marks(u), drops: d.drops}
+	if replay {
+		e.replay = uint64(len(d.waiting))
+	}
 	e.items = d.q[d.given : d.given+n]
 	for i := range e.items {
 		e.items[i].idx = uint16(i)
@@ -124,11 +123,8 @@ func (e *entry) encode() []byte {
 	for i := range e.items {
 		size += len(e.items[i].raw) + 32
 	}
-	b := append(make([]byte, 0, size), entryVersion, 0)
-	if e.replay {
-		b[1] = entryReplay
-	}
-	b = e.marks.encode(b)
+	b := e.marks.encode(append(make([]byte, 0, size), entryVersion))
+	b = binary.AppendUvarint(b, e.replay)
 	b = binary.AppendUvarint(b, uint64(len(e.drops)))
 	for _, d := range e.drops {
 		b = binary.AppendUvarint(b, d)
@@ -247,8 +243,8 @@ func decodeEntry(b []byte) (*entry, error) {
 	if r.byte() != entryVersion {
 		r.bad = true
 	}
-	e := &entry{replay: r.byte()&entryReplay != 0}
-	e.marks = r.marks()
+	e := &entry{marks: r.marks()}
+	e.replay = r.number(any62)
 	for n := r.number(maxDrops); n > 0 && !r.bad; n-- {
 		e.drops = append(e.drops, r.number(any62))
 	}

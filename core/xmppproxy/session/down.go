@@ -49,7 +49,7 @@ type down struct {
 	uGiven  uint64   // the server's number that belongs to what was given
 	gate    uint64   // append before which nothing more is sent
 	waiting []item   // of an earlier login, for after the initial presence
-	replay  bool     // waiting is to be put at the end of q
+	replay  bool     // waiting is to be put into q, behind what was sent
 }
 
 // takingMore is how much more than the policy allows may wait for a client
@@ -174,11 +174,11 @@ func (s *Session) pop(n int) {
 // pump sends what may go.
 func (s *Session) pump(n int64) {
 	d := &s.down
-	if d.replay && !s.resumable && !s.enabling && d.onDisk == len(d.q) {
+	if d.replay && !s.resumable && !s.enabling && d.onDisk == d.given && d.assigned <= d.given {
 		s.startReplay()
 		d.onDisk = d.given
 	}
-	for s.listening() && d.sent < len(d.q) {
+	for s.listening() && !d.replay && d.sent < len(d.q) {
 		it := &d.q[d.sent]
 		switch {
 		case s.resumable && d.gate > s.log.appended:

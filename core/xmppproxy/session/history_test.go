@@ -343,18 +343,22 @@ func (w *world) check() {
 	}
 }
 
-// Exactly once and in order, both ways, whatever breaks: wires, the disk, the
-// core itself. SESSION_HISTORIES says how many.
-func TestTXM5TXM9ExactlyOnceInAnyHistory(t *testing.T) {
-	n := 1500
-	if v, err := strconv.Atoi(os.Getenv("SESSION_HISTORIES")); err == nil {
+// seeds says which histories are run: SESSION_HISTORIES of them, from
+// SESSION_FIRST on.
+func seeds(usual uint64) (first, n uint64) {
+	n = usual
+	if v, err := strconv.ParseUint(os.Getenv("SESSION_HISTORIES"), 10, 64); err == nil {
 		n = v
 	}
-	first := uint64(0)
-	if v, err := strconv.ParseUint(os.Getenv("SESSION_FIRST"), 10, 64); err == nil {
-		first = v
-	}
-	for seed := first; seed < first+uint64(n); seed++ {
+	first, _ = strconv.ParseUint(os.Getenv("SESSION_FIRST"), 10, 64)
+	return first, n
+}
+
+// Exactly once and in order, both ways, whatever breaks: wires, the disk, the
+// core itself.
+func TestTXM5TXM9ExactlyOnceInAnyHistory(t *testing.T) {
+	first, n := seeds(1500)
+	for seed := first; seed < first+n; seed++ {
 		if history(t, seed, 60+int(seed%300)); t.Failed() {
 			return
 		}

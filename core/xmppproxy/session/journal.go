@@ -1,6 +1,9 @@
 package session
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // journal is what is known of the session's record and entries.
 type journal struct {
@@ -69,7 +72,7 @@ func (s *Session) wantsEntry(n int64) bool {
 		return false
 	case s.resumable && s.up.dirty && (len(s.up.pending) > 0 || s.owes > 0 || s.resuming):
 		return true
-	case d.replay && (s.resumable || ungiven > 0):
+	case d.replay && (s.resumable || d.assigned > d.given):
 		return true
 	case s.retired:
 		return ungiven > 0 || len(d.drops) > 0
@@ -147,29 +150,40 @@ func (s *Session) append() {
 	}
 	l.started++
 	l.appends++
-	items, bytes := 0, 0
-	for i := d.given; i < len(d.q) && items < maxItems; i++ {
-		if bytes += int(d.q[i].size); items > 0 && bytes > maxItemsBytes {
-			break
-		}
-		items++
+	end := len(d.q)
+	replay := d.replay && s.resumable
+	if replay { // it comes behind what was sent, and before what was not
+		end = max(d.given, d.assigned)
 	}
+	items := d.fits(end)
+	replay = replay && d.given+items == end
 	whole := d.given+items == len(d.q)
-	replay := d.replay && whole && s.resumable
 	u := s.lastU(items, whole)
 	l.entry = s.encodeEntry(items, u, replay)
 	d.uGiven, d.drops = u, nil
 	d.given += items
 	if whole {
 		d.skips, d.skipAt = 0, 0
-	} else {
-		d.gate = l.appends + 1 // the rest of what deviates is in the next
+	} else if d.gate == l.appends {
+		d.gate++ // the rest of what deviates is in the next
 	}
 	if replay {
 		s.startReplay()
 	}
 	s.up.dirty = false
 	s.out.Append(l.entry)
+}
+
+// fits is how many items, up to an end, go into one entry.
+func (d *down) fits(end int) int {
+	items, bytes := 0, 0
+	for i := d.given; i < end && items < maxItems; i++ {
+		if bytes += int(d.q[i].size); items > 0 && bytes > maxItemsBytes {
+			break
+		}
+		items++
+	}
+	return items
 }
 
 // lastU is the server's number that an entry with so many items ends with.
@@ -185,10 +199,10 @@ func (s *Session) lastU(items int, whole bool) uint64 {
 	return u
 }
 
-// startReplay puts what waited for this login at the end of the queue.
+// startReplay puts what waited for this login behind what is in entries.
 func (s *Session) startReplay() {
 	d := &s.down
-	d.q = append(d.q, d.waiting...)
+	d.q = slices.Insert(d.q, d.given, d.waiting...)
 	d.given += len(d.waiting)
 	d.waiting, d.replay = nil, false
 }

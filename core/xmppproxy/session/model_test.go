@@ -30,7 +30,7 @@ type world struct {
 	paused       bool  // the stream is not read
 	swap         *swapping
 	log          []string
-	said         []string
+	said         []string // what else Out was told
 }
 
 // wire is a connection: two queues that are lost together.
@@ -235,6 +235,8 @@ type modelServer struct {
 	shown   map[string]string // presence by contact, as sent last
 	n       int
 	broke   bool // a stream was lost
+	absent  bool // the client sent no presence yet
+	kept    []string
 }
 
 func (v *modelServer) reads(wire *wire) bool { return v.w.stream == wire }
@@ -243,6 +245,10 @@ func (v *modelServer) lost(bool) { v.broke = true }
 
 // say sends a stanza to the client's session.
 func (v *modelServer) say(raw string) {
+	if v.absent {
+		v.kept = append(v.kept, raw)
+		return
+	}
 	v.queue = append(v.queue, raw)
 	if st := v.w.stream; !st.dead {
 		st.down = append(st.down, raw)
@@ -260,8 +266,18 @@ func (v *modelServer) hear(raw string) {
 		v.w.stream.down = append(v.w.stream.down, string(ackOf(uint64(v.in))))
 	case "a":
 		v.ack(e)
+	case "enable":
+		v.in = 0
+		v.w.stream.down = append(v.w.stream.down, "<enabled xmlns='urn:xmpp:sm:3' id='up-2' resume='true' max='86400'/>")
 	case "message", "iq", "presence":
 		v.in++
+		if string(e.Local) == "presence" && v.absent {
+			v.absent = false
+			for _, raw := range v.kept {
+				v.say(raw)
+			}
+			v.kept = nil
+		}
 		switch id := string(e.Attr("id")); {
 		case string(e.Local) == "message":
 			v.got = append(v.got, id)

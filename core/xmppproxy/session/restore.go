@@ -71,9 +71,9 @@ func (f *fold) take(pos uint64, e *entry) {
 		f.q = append(f.q, it)
 	}
 	d += uint64(len(e.items))
-	if e.replay {
+	if e.replay > 0 {
 		f.q = append(f.q, f.waiting...)
-		d += uint64(len(f.waiting))
+		d += e.replay
 		f.waiting = nil
 	}
 	f.last = e.marks

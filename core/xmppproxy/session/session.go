@@ -202,6 +202,7 @@ func (s *Session) settle(now time.Time) {
 	s.answerClient(n)
 	s.finishSwap()
 	s.finishRetire(n)
+	s.kick(n) // what these ask for
 	s.tell()
 }
 
