@@ -80,6 +80,10 @@ func (k *kept) send(pe *peer) {
 		return
 	}
 	final := func(res *sip.Response) { k.st.respond(k.st.back(res, assertedByClients...)) }
-	p.relayHeard(k.st, pe, out, final, func() { k.wait(pe) })
+	p.relayHeard(k.st, pe, out, final, func() {
+		if !p.notifies(k.st, next{device: k.l.id, routes: k.l.routes}) {
+			k.wait(pe)
+		}
+	})
 	k.l.drop()
 }

@@ -35,6 +35,7 @@ type keptRequest struct {
 	event string // the package, if unsolicited
 	sub   string // the subscription: dialog and event; "" if unsolicited
 	kind  noteKind
+	seq   uint32 // CSeq
 	st    *serverTx
 	route []sip.Header // within a dialog
 	token string       // of the client it came from, in a stand-alone domain

@@ -1,6 +1,7 @@
 package sipproxy
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
@@ -90,44 +91,46 @@ func subscription(req *sip.Request) string {
 	return strings.Join([]string{headerValue(req, "Call-ID"), from, to, headerValue(req, "Event")}, "\x00")
 }
 
-// keepSubscribed keeps a NOTIFY of a subscription, if there is room. One that
+// keepSubscribed takes a NOTIFY of a subscription, if there is room. One that
 // tells all takes the place of what was told before. One that tells a part is
 // kept behind it; beyond maxChain only the newest is, and the gap in the numbers
-// of its document has the client ask for all (RFC 5263 §4.4, RFC 4662 §5.2).
+// of its document has the client ask for all (RFC 5263 §4.4, RFC 4662 §5.2). They
+// stand in the order of their CSeqs: one may come late, whose flow died under it.
 func (n *notes) keepSubscribed(id location.DeviceID, st *serverTx, routes []sip.Header) bool {
-	k := keptRequest{sub: subscription(st.req), kind: noteKindOf(st.req), st: st, route: routes, bytes: keptSize(st.req)}
+	k := keptRequest{sub: subscription(st.req), kind: noteKindOf(st.req), seq: st.req.CSeq().SeqNo, st: st, route: routes, bytes: keptSize(st.req)}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	chain, others := 0, 0
-	for _, one := range n.of[id] {
-		switch {
-		case one.sub == k.sub:
-			chain++
-		case one.sub != "":
-			others++
-		}
-	}
-	drops := func(one *keptRequest) bool {
-		return one.sub == k.sub && (k.kind == noteFull || k.kind == noteBare && one.kind == noteBare || chain >= maxChain)
-	}
-	grows, left := k.bytes, 1
 	list := n.of[id]
+	chain, subscribed := 0, 1
 	for i := range list {
-		if drops(&list[i]) {
-			grows -= list[i].bytes
-		} else if list[i].sub == k.sub {
-			left++
+		if list[i].sub == k.sub {
+			chain++
 		}
-	}
-	if k.bytes > maxStateSize || others+left > maxSubscribed || n.size+grows > maxNotesSize {
-		return false
 	}
 	kept := make([]keptRequest, 0, len(list)+1)
+	grows, at := k.bytes, -1
 	for i := range list {
-		if !drops(&list[i]) {
-			kept = append(kept, list[i])
+		one := &list[i]
+		switch newer := one.seq > k.seq; {
+		case one.sub != k.sub:
+		case newer && (one.kind == noteFull || one.kind == k.kind && k.kind == noteBare || chain >= maxChain):
+			return true // it tells nothing any more
+		case newer && at < 0:
+			at = len(kept)
+		case !newer && (k.kind == noteFull || one.kind == k.kind && k.kind == noteBare || chain >= maxChain):
+			grows -= one.bytes
+			continue
+		}
+		if kept = append(kept, *one); one.sub != "" {
+			subscribed++
 		}
 	}
-	n.put(id, append(kept, k), grows)
+	if k.bytes > maxStateSize || subscribed > maxSubscribed || n.size+grows > maxNotesSize {
+		return false
+	}
+	if at < 0 {
+		at = len(kept)
+	}
+	n.put(id, slices.Insert(kept, at, k), grows)
 	return true
 }

@@ -124,6 +124,36 @@ func TestTSM6_WhatBuildsOnOneAnotherIsKeptInOrderUpToABound(t *testing.T) {
 	})
 }
 
+// A NOTIFY whose flow dies under it comes behind newer ones; told later than
+// these, the client would refuse it, and the PBX end the subscription.
+func TestTSM6_ANotifyWhoseFlowDiesUnderItIsTakenToo(t *testing.T) {
+	inTown(t, func(t *testing.T, w *town) {
+		ph := w.phone("alice", "tls").awake()
+		one, two := ph.subscribes("sub-1", "presence"), ph.subscribes("sub-2", "presence")
+		w.pbx.say(one.notify(pidf, "first")...)
+		ph.hears("NOTIFY")
+		w.pbx.say(two.notify(diff, diffOf(1))...)
+		ph.hears("NOTIFY")
+		ph.sleeps()
+		w.pbx.hears("SIP/2.0 200")
+		w.pbx.hears("SIP/2.0 200")
+		one.tells(pidf, "second")
+		older := two.notify(diff, diffOf(2))
+		two.tells(diff, diffOf(3))
+		w.pbx.say(older...)
+		w.pbx.hears("SIP/2.0 200")
+		one.seq = 0
+		w.pbx.say(with(one.notify(pidf, "late"), "Via", "SIP/2.0/TCP 10.0.0.9:5060;branch=z9hG4bKlate")...)
+		w.pbx.hears("SIP/2.0 200")
+		ph.connects().registers()
+		one.hears(2, "second")
+		for i := range 3 {
+			two.hears(i+1, diffOf(i+1))
+		}
+		ph.silence()
+	})
+}
+
 func TestTSM6_ASilentPhoneIsNotTold(t *testing.T) {
 	inTown(t, func(t *testing.T, w *town) {
 		ph := w.phone("alice", "wss").awake()

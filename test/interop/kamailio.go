@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -32,6 +33,8 @@ type KamailioConfig struct {
 	MaxExpires int
 	// Path makes it reach phones by their Path, and know outbound and GRUU.
 	Path bool
+	// Presence makes it a presence server too (RFC 3903, RFC 3856).
+	Presence bool
 }
 
 // Kamailio is a running PBX.
@@ -65,6 +68,10 @@ func StartKamailio(t testing.TB, cfg KamailioConfig) *Kamailio {
 	}{cfg, port, k.dir}); err != nil {
 		t.Fatal(err)
 	}
+	if cfg.Presence {
+		needKamailio(t, "presence_xml")
+		copyTables(t, filepath.Join(k.dir, "dbtext"))
+	}
 	file := filepath.Join(k.dir, "kamailio.cfg")
 	writeFile(t, file, text.String())
 	k.Process = launch(t, spec{
@@ -74,6 +81,22 @@ func StartKamailio(t testing.TB, cfg KamailioConfig) *Kamailio {
 	})
 	k.until(t, k.ping)
 	return k
+}
+
+// copyTables gives Kamailio the empty tables of a presence server, as Debian ships
+// them.
+func copyTables(t testing.TB, dir string) {
+	t.Helper()
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range []string{"version", "presentity", "active_watchers", "watchers", "xcap"} {
+		text, err := os.ReadFile(filepath.Join("/usr/share/kamailio/dbtext/kamailio", table))
+		if err != nil {
+			lack(t, "Kamailio's tables for db_text are not installed: "+err.Error())
+		}
+		writeFile(t, filepath.Join(dir, table), string(text))
+	}
 }
 
 // needKamailio ends the test, as [Need] does, where Kamailio lacks a module.

@@ -59,6 +59,7 @@ type System struct {
 
 	t         testing.TB
 	bin, dir  string
+	lines     string // at the end of the core's config
 	edgeAdmin string
 	public    string // the bundle of the edge's public certificate
 	teamID    string
@@ -119,27 +120,37 @@ func StartSystem(t testing.TB) *System { return StartSystemAs(t, "127.0.0.1") }
 // to and the edge's certificate is for.
 func StartSystemAs(t testing.TB, hostname string) *System {
 	t.Helper()
-	return startSystem(t, hostname, false)
+	return startSystem(t, hostname, KamailioConfig{}, "")
 }
 
 // StartSystemWithPath is [StartSystem] with path = true, and a PBX that reaches
 // its phones that way.
 func StartSystemWithPath(t testing.TB) *System {
 	t.Helper()
-	return startSystem(t, "127.0.0.1", true)
+	return startSystem(t, "127.0.0.1", KamailioConfig{Path: true}, "")
 }
 
-func startSystem(t testing.TB, hostname string, path bool) *System {
+// StartSystemWithPresence is [StartSystem] with a PBX that is a presence server,
+// and a core that has its lines after all others of its config.
+func StartSystemWithPresence(t testing.TB, lines string) *System {
+	t.Helper()
+	return startSystem(t, "127.0.0.1", KamailioConfig{Presence: true}, lines)
+}
+
+// startSystem runs the services and a PBX. lines end the core's config.
+func startSystem(t testing.TB, hostname string, pbx KamailioConfig, lines string) *System {
 	t.Helper()
 	bin, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &System{t: t, bin: bin, dir: tempDir(t), PBX: StartKamailio(t, KamailioConfig{Users: Users, Path: path})}
+	s := &System{t: t, bin: bin, dir: tempDir(t), lines: lines}
+	pbx.Users = Users
+	s.PBX = StartKamailio(t, pbx)
 	addr := func() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(FreePort(t))) }
 	s.SIPS, s.HTTPS, s.Admin, s.edgeAdmin = addr(), addr(), addr(), addr()
 	apns := s.startAPNs()
-	s.writeConfigs(hostname, addr(), addr(), apns, path)
+	s.writeConfigs(hostname, addr(), addr(), apns, pbx.Path)
 	s.SIPS, s.HTTPS = rename(s.SIPS, hostname), rename(s.HTTPS, hostname)
 	s.Edge = s.service("edge")
 	s.StartCore()
@@ -203,7 +214,7 @@ func (s *System) writeConfigs(hostname, tunnel, sip, apns string, path bool) {
 	s.teamID = teamID
 	writeFile(s.t, filepath.Join(s.dir, "edge.toml"), fmt.Sprintf(edgeConfig, s.HTTPS, s.SIPS, edge, tunnel, s.edgeAdmin, hostname, s.public))
 	writeFile(s.t, filepath.Join(s.dir, "core.toml"), fmt.Sprintf(coreConfig,
-		tunnel, core, sip, s.PBX.Domain, s.PBX.Addr, teamID, keyID, key, apns, pushCA, filepath.Join(s.dir, "store"), s.Admin, path))
+		tunnel, core, sip, s.PBX.Domain, s.PBX.Addr, teamID, keyID, key, apns, pushCA, filepath.Join(s.dir, "store"), s.Admin, path)+s.lines)
 }
 
 // service starts "edge" or "core" from its config file.
