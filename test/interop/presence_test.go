@@ -134,30 +134,30 @@ func documentOf(p *phone.Phone) string {
 func TestTSM6_KamailioShowsAwayAndThenTheOwnDocument(t *testing.T) {
 	t.Parallel()
 	s := StartSystemWithPresence(t, "[im]\naway_delay = \"1s\"\n")
-	ctx := within(t, 30*time.Second)
+	ctx := within(t, 60*time.Second)
 	alice, push := s.Phone("alice", phone.TLS), s.Push()
 	online(t, ctx, alice, push)
 	doc := documentOf(alice)
 	tag := publish(t, ctx, alice, "", doc, 600)
 	w := watch(t, s.PBX, "alice")
 	own := func(got string) bool { return got == doc }
-	w.until(t, "her own document", 5*time.Second, own)
+	w.until(t, "her own document", 15*time.Second, own)
 
 	must(t, alice.Inactive(ctx)) // the client says so
-	w.until(t, "away", 5*time.Second, away)
+	w.until(t, "away", 15*time.Second, away)
 	tag = publish(t, ctx, alice, tag, "", 600)
 	must(t, alice.Active(ctx))
-	w.until(t, "her own document again", 5*time.Second, own)
+	w.until(t, "her own document again", 15*time.Second, own)
 
 	alice.Sleep() // or the flow ends
-	w.until(t, "away", 10*time.Second, away)
+	w.until(t, "away", 15*time.Second, away)
 	s.Core.Kill()
 	s.StartCore()
 	online(t, ctx, alice, push)
-	w.until(t, "her own document after a restart of the core", 10*time.Second, own)
+	w.until(t, "her own document after a restart of the core", 15*time.Second, own)
 	tag = publish(t, ctx, alice, tag, "", 600) // no 412
 	publish(t, ctx, alice, tag, "", 0)
-	w.until(t, "nothing", 5*time.Second, func(got string) bool { return !strings.Contains(got, "open") })
+	w.until(t, "nothing", 15*time.Second, func(got string) bool { return !strings.Contains(got, "open") })
 	for _, got := range w.all() {
 		if strings.Contains(got, "open") && got != doc && !away(got) {
 			t.Errorf("the watcher once saw\n%s", got)
@@ -167,9 +167,9 @@ func TestTSM6_KamailioShowsAwayAndThenTheOwnDocument(t *testing.T) {
 
 func TestTSM7_WhoSleepsLongerThanHisPublicationIsStillAway(t *testing.T) {
 	t.Parallel()
-	const expires = 8
+	const expires = 10
 	s := StartSystemWithPresence(t, "[im]\naway_delay = \"1s\"\n")
-	ctx := within(t, 40*time.Second)
+	ctx := within(t, 60*time.Second)
 	alice, bob := s.Phone("alice", phone.TLS), s.Phone("bob", phone.WSS)
 	online(t, ctx, alice, s.Push())
 	online(t, ctx, bob, phone.Push{}) // nobody can wake him
@@ -179,7 +179,7 @@ func TestTSM7_WhoSleepsLongerThanHisPublicationIsStillAway(t *testing.T) {
 	alice.Sleep()
 	bob.Sleep()
 	asleep := time.Now()
-	hers.until(t, "away", 10*time.Second, away)
+	hers.until(t, "away", 15*time.Second, away)
 	his.until(t, "nobody any more", 2*expires*time.Second, func(got string) bool { return !strings.Contains(got, "open") })
 	<-time.After(time.Until(asleep.Add(2 * expires * time.Second)))
 	all := hers.all()
@@ -196,7 +196,7 @@ func TestTSM7_WhoSleepsLongerThanHisPublicationIsStillAway(t *testing.T) {
 func TestTSM6_WhatASleeperWatchesIsToldOnReturn(t *testing.T) {
 	t.Parallel()
 	s := StartSystemWithPresence(t, "")
-	ctx := within(t, 30*time.Second)
+	ctx := within(t, 60*time.Second)
 	alice, push := s.Phone("alice", phone.TLS), s.Push()
 	bob := s.Phone("bob", phone.WSS)
 	online(t, ctx, alice, push)
@@ -225,7 +225,7 @@ func TestTSM6_WhatASleeperWatchesIsToldOnReturn(t *testing.T) {
 	last := strings.Replace(documentOf(bob), `"t1"`, `"t2"`, 1)
 	tag = publish(t, ctx, bob, tag, last, 300)
 	w := watch(t, s.PBX, "bob")
-	w.until(t, "bob", 5*time.Second, func(got string) bool { return got == last })
+	w.until(t, "bob", 15*time.Second, func(got string) bool { return got == last })
 	if n := alice.Count("NOTIFY"); n != 1 {
 		t.Errorf("alice was told %d times before she slept", n)
 	}
