@@ -26,10 +26,10 @@ func (n *Notifier) FromClient(c Client, e *stanza.Element) (answer []byte, consu
 			return nil, false
 		}
 		to := stanza.Unescape(e.Attr("to"))
-		if to == "" || classify.Bare(to) == classify.Bare(c.Bare()) && !strings.Contains(to, "/") {
+		switch bare := classify.Bare(to); {
+		case to == "", bare == classify.Bare(c.Bare()) && !strings.Contains(to, "/"):
 			return n.account(c, e, kind)
-		}
-		if to == n.jid(c) {
+		case bare == n.jid(c):
 			return n.service(c, e, kind), true
 		}
 	}

@@ -94,7 +94,6 @@ type state struct {
 	who    Client
 	jid    string
 	id     location.DeviceID // of jid
-	away   bool
 	badge  int // messages told of since it went away
 	told   keys
 	calls  map[string]*call  // by id and conversation
@@ -185,7 +184,7 @@ func (n *Notifier) Active(c Client) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := n.of(c)
-	s.away, s.badge = false, 0
+	s.badge = 0
 	s.told.returned(time.Now())
 	for _, one := range s.calls {
 		one.stop()
@@ -199,12 +198,9 @@ func (n *Notifier) Active(c Client) {
 	}
 }
 
-// Away says that the client does not listen any more.
-func (n *Notifier) Away(c Client) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.of(c).away = true
-}
+// Away says that the client does not listen any more. It is told of nothing
+// before a stanza waits.
+func (n *Notifier) Away(Client) {}
 
 // Ended says that the session is gone. Its device keeps its tokens.
 func (n *Notifier) Ended(c Client) {
