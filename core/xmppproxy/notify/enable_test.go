@@ -309,3 +309,6 @@ func (anyApp) Sole(string) string { return bundle }
 
 // Fit implements notify.Apps.
 func (anyApp) Fit(wake.Token) (app, reason string, ok bool) { return bundle, "", true }
+
+// Returned implements notify.Apps.
+func (anyApp) Returned(string) {}

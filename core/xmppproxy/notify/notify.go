@@ -94,7 +94,7 @@ type state struct {
 	who    Client
 	jid    string
 	id     location.DeviceID // of jid
-	badge  int // messages told of since it went away
+	badge  int               // messages told of since it went away
 	told   keys
 	calls  map[string]*call  // by id and conversation
 	nicks  map[string]string // by room

@@ -6,6 +6,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sallyport/core/location"
+	"sallyport/core/wake"
 	"sallyport/core/xmppproxy/notify"
 	"sallyport/core/xmppproxy/session"
 )
@@ -62,14 +64,59 @@ func TestTXM12_ACallTakenElsewhereIsSaidWhereItRings(t *testing.T) {
 		if p := w.pushed("message"); len(p) > 0 && (p[0].Event != "answered_elsewhere" || p[0].CallID != "c1") {
 			t.Errorf("the note says %+v", p[0])
 		}
-		// What never left needs no word.
-		w.Push(c, parse(t, strings.ReplaceAll(chat("2", propose), "c1", "c2")), 2)
-		w.Push(c, parse(t, strings.ReplaceAll(taken, "c1", "c2")), 3)
-		synctest.Wait()
-		if m, v := len(w.pushed("message")), len(w.pushed("voip")); m != v {
-			t.Errorf("%d calls rang, %d were told to stop", v, m)
-		}
 	})
+}
+
+// held is a waker whose VoIP pushes have not left yet.
+type held struct {
+	stopped int
+	done    func(wake.Result)
+	noted   []string
+}
+
+func (*held) CanNote(wake.Device) bool                           { return true }
+func (*held) Registered(string, string)                          {}
+func (h *held) Note(_ wake.Device, n wake.Note, _ wake.Observer) { h.noted = append(h.noted, n.Event) }
+func (h *held) Announce(_ wake.Device, _ wake.Call, _ wake.Observer, done func(wake.Result)) func() {
+	h.done = done
+	return func() { h.stopped++ }
+}
+
+func TestTXM12_APushThatHasNotLeftIsTakenBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		over   string      // what ends the call, "" for its client's return
+		before wake.Result // what becomes of the push, before that if it has an outcome…
+		after  wake.Result // …else after
+		noted  string
+	}{
+		"taken, and it never left":       {over: taken, after: wake.Result{Outcome: "provider_down"}},
+		"taken, and it left at last":     {over: taken, after: wake.Result{Outcome: wake.Accepted}, noted: "answered_elsewhere"},
+		"taken, and it had been refused": {over: taken, before: wake.Result{Outcome: "refused"}},
+		"taken, and it had left":         {over: taken, before: wake.Result{Outcome: wake.Accepted}, noted: "answered_elsewhere"},
+		"retracted, and it never left":   {over: chat("2", retract), after: wake.Result{Outcome: "provider_down"}, noted: "missed"},
+		"its client is back":             {after: wake.Result{Outcome: "provider_down"}},
+	} {
+		h := &held{}
+		loc := location.New(location.Config{}, &location.Memory{}, nil)
+		n := notify.New(notify.Config{}, notify.Deps{Location: loc, Waker: h, Apps: anyApp{}})
+		phone := &client{jid: "alice@example.com/phone"}
+		n.FromClient(phone, parse(t, enable("n", options("service", "fcm", "device_id", "x"))))
+		n.Push(phone, parse(t, chat("1", propose)), 1)
+		if c.before.Outcome != "" {
+			h.done(c.before)
+		}
+		if c.over == "" {
+			n.Active(phone)
+		} else {
+			n.Push(phone, parse(t, c.over), 2)
+		}
+		if c.before.Outcome == "" {
+			h.done(c.after)
+		}
+		if got := strings.Join(h.noted, " "); h.stopped != 1 || got != c.noted {
+			t.Errorf("%s: taken back %d times, noted %q, want %q", name, h.stopped, got, c.noted)
+		}
+	}
 }
 
 func TestTXM13_WhatIsNothingToReadPushesNothing(t *testing.T) {
