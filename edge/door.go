@@ -277,18 +277,13 @@ func (s *Server) seatWebSocket(ctx context.Context, d *door, g *guest, secure *t
 		RetryAfter: retryAfter,
 	})
 	stop()
-	k := kindOf(asked.Subprotocol)
-	switch why := whyDenied(err); {
-	case why == admission.NoCore:
-		s.refuseKind(d, g, k)
-		return
-	case err != nil:
-		s.refuse(d, g, why, err)
+	if err != nil {
+		s.deny(d, g, err)
 		return
 	}
 	info := d.info(g, secure)
 	info.Host, info.Path, info.Origin, info.Subprotocol = asked.Host, asked.Path, asked.Origin, asked.Subprotocol
-	s.relay.Serve(conn, k, info, g.pass)
+	s.relay.Serve(conn, kindOf(asked.Subprotocol), info, g.pass)
 }
 
 // info is what the core is told of a guest.
@@ -307,19 +302,22 @@ var denied = map[transport.Denied]admission.Reason{
 	transport.DeniedPath:        admission.NotFound,
 	transport.DeniedOrigin:      admission.Origin,
 	transport.DeniedSubprotocol: admission.Subprotocol,
-	transport.DeniedNotReady:    admission.NoCore,
 }
 
-// whyDenied is the reason of a refused upgrade, "" for one that was not.
-func whyDenied(err error) admission.Reason {
+// deny ends a guest whose request was answered, and not with an upgrade. Who
+// asked for a page, and got it, is not refused.
+func (s *Server) deny(d *door, g *guest, err error) {
 	var no *transport.Refusal
 	switch {
-	case err == nil:
-		return ""
-	case errors.As(err, &no):
-		return denied[no.Why]
+	case !errors.As(err, &no):
+		s.refuse(d, g, admission.HTTP, err)
+	case no.Why == transport.Told:
+		g.pass.Leave()
+	case no.Why == transport.DeniedNotReady:
+		s.refuseKind(d, g, kindOf(no.Subprotocol))
+	default:
+		s.refuse(d, g, denied[no.Why], err)
 	}
-	return admission.HTTP
 }
 
 // only lets through connections from some networks.

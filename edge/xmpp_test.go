@@ -3,6 +3,7 @@ package edge_test
 import (
 	"context"
 	"crypto/tls"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -202,6 +203,19 @@ func TestWithoutXMPPInsideItsClientsAreRefused(t *testing.T) {
 		if n := strings.Count(w.logs.String(), "no core that is connected carries their service"); n != 1 {
 			t.Errorf("it was logged %d times", n)
 		}
+	})
+}
+
+func TestXEP0156_HostMetaIsServedAndCountsAsNoRefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := foundFor(t, both, true, func(c *edge.Config) { c.Public.Origins = []string{"https://app.example.com"} })
+		p := w.mustCall(":443", &tls.Config{NextProtos: []string{"http/1.1"}, ServerName: "example.com"})
+		p.say("GET /.well-known/host-meta.json HTTP/1.1\r\nHost: example.com\r\nOrigin: https://any.example\r\n\r\n")
+		answer, _ := io.ReadAll(p.r)
+		if !strings.HasSuffix(string(answer), `{"links":[{"href":"wss://example.com/ws","rel":"urn:xmpp:alt-connections:websocket"}]}`+"\n") {
+			t.Errorf("answer %q", answer)
+		}
+		w.count("sallyport_edge_refused_total", "reason", "http", 0)
 	})
 }
 

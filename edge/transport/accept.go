@@ -24,7 +24,7 @@ func (t *Transport) frame(c net.Conn, head *prefixed, req *http.Request, subprot
 	_, err := fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
 		"Sec-Websocket-Accept: %s\r\nSec-Websocket-Protocol: %s\r\n\r\n", base64.StdEncoding.EncodeToString(sum[:]), subprotocol)
 	if err != nil {
-		return nil, &Refusal{0, DeniedHTTP, err}
+		return nil, &Refusal{Status: 0, Why: DeniedHTTP, Err: err}
 	}
 	return &framed{t: t, conn: c, text: subprotocol == XMPP, rest: head.rest}, nil
 }
@@ -34,17 +34,17 @@ func keyOf(req *http.Request) (string, *Refusal) {
 	keys := req.Header.Values("Sec-WebSocket-Key")
 	switch {
 	case !req.ProtoAtLeast(1, 1):
-		return "", &Refusal{http.StatusUpgradeRequired, DeniedHTTP, errors.New("an upgrade needs HTTP/1.1")}
+		return "", &Refusal{Status: http.StatusUpgradeRequired, Why: DeniedHTTP, Err: errors.New("an upgrade needs HTTP/1.1")}
 	case !offers(req.Header, "Connection", "Upgrade"):
-		return "", &Refusal{http.StatusUpgradeRequired, DeniedHTTP, errors.New("this is a WebSocket endpoint")}
+		return "", &Refusal{Status: http.StatusUpgradeRequired, Why: DeniedHTTP, Err: errors.New("this is a WebSocket endpoint")}
 	case req.Header.Get("Sec-WebSocket-Version") != "13":
-		return "", &Refusal{http.StatusBadRequest, DeniedHTTP, errors.New("only version 13 of WebSocket is spoken here")}
+		return "", &Refusal{Status: http.StatusBadRequest, Why: DeniedHTTP, Err: errors.New("only version 13 of WebSocket is spoken here")}
 	case len(keys) != 1:
-		return "", &Refusal{http.StatusBadRequest, DeniedHTTP, errors.New("not one Sec-WebSocket-Key")}
+		return "", &Refusal{Status: http.StatusBadRequest, Why: DeniedHTTP, Err: errors.New("not one Sec-WebSocket-Key")}
 	}
 	key := strings.TrimSpace(keys[0])
 	if raw, err := base64.StdEncoding.DecodeString(key); err != nil || len(raw) != 16 {
-		return "", &Refusal{http.StatusBadRequest, DeniedHTTP, errors.New("a Sec-WebSocket-Key that is none")}
+		return "", &Refusal{Status: http.StatusBadRequest, Why: DeniedHTTP, Err: errors.New("a Sec-WebSocket-Key that is none")}
 	}
 	return key, nil
 }

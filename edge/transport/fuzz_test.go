@@ -34,6 +34,8 @@ func spoken(subprotocol string) bool { return subprotocol == "sip" || subprotoco
 func FuzzUpgrade(f *testing.F) {
 	f.Add(upgradeRequest + "\r\n")
 	f.Add(upgradeFor("soap, xmpp, sip") + "\r\n")
+	f.Add("GET /.well-known/host-meta HTTP/1.1\r\nHost: a.example:443\r\n\r\n")
+	f.Add("GET /.well-known/host-meta.json HTTP/1.1\r\nHost: [::1]\r\n\r\n")
 	f.Add("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 	f.Add("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 	f.Add(strings.Replace(upgradeRequest, "GET /ws", "POST http://other/ws?x#y", 1) + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n")
@@ -59,7 +61,7 @@ func FuzzUpgrade(f *testing.F) {
 				t.Fatalf("nobody was there, and was told %q", c.String())
 			}
 			return
-		case aerr != nil || answer.StatusCode != no.Status || answer.StatusCode < 400 || !answer.Close:
+		case aerr != nil || answer.StatusCode != no.Status || (answer.StatusCode < 400) != (no.Why == transport.Told) || !answer.Close:
 			t.Fatalf("refused with %d and told %q, %v", no.Status, c.String(), aerr)
 		}
 		if _, err := io.Copy(io.Discard, answer.Body); err != nil || said.Buffered() > 0 {

@@ -13,27 +13,33 @@ import (
 	"time"
 )
 
-// answer writes a refusal and closes: nothing is served twice on a connection.
+// answer writes a refusal, or a page, and closes: nothing is served twice on a
+// connection.
 func answer(c net.Conn, no *Refusal, retryAfter func() time.Duration) {
+	h := make(http.Header)
+	text := no.Err.Error() + "\n"
+	switch no.Status {
+	case http.StatusOK:
+		h.Set("Content-Type", no.page.kind)
+		h.Set("Access-Control-Allow-Origin", "*")
+		text = no.page.body
+	case http.StatusServiceUnavailable:
+		if retryAfter != nil {
+			seconds := (retryAfter() + time.Second - 1) / time.Second
+			h.Set("Retry-After", strconv.Itoa(int(seconds)))
+		}
+	case http.StatusMethodNotAllowed:
+		h.Set("Allow", http.MethodGet)
+	case http.StatusUpgradeRequired:
+		h.Set("Upgrade", "websocket")
+		h.Set("Sec-WebSocket-Version", "13")
+	case http.StatusBadRequest:
+		if no.Why == DeniedHTTP {
+			text = http.StatusText(no.Status) + "\n"
+		}
+	}
 	if no.Status != 0 {
-		h := make(http.Header)
-		switch no.Status {
-		case http.StatusServiceUnavailable:
-			if retryAfter != nil {
-				seconds := (retryAfter() + time.Second - 1) / time.Second
-				h.Set("Retry-After", strconv.Itoa(int(seconds)))
-			}
-		case http.StatusMethodNotAllowed:
-			h.Set("Allow", http.MethodGet)
-		case http.StatusUpgradeRequired:
-			h.Set("Upgrade", "websocket")
-			h.Set("Sec-WebSocket-Version", "13")
-		}
-		text := http.StatusText(no.Status)
-		if no.Why != DeniedHTTP || no.Status != http.StatusBadRequest {
-			text = no.Err.Error()
-		}
-		writeAnswer(c, no.Status, h, text+"\n")
+		writeAnswer(c, no.Status, h, text)
 	}
 	_ = c.Close()
 }
@@ -43,7 +49,9 @@ func writeAnswer(w io.Writer, status int, h http.Header, body string) {
 	h.Set("Connection", "close")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	if body != "" {
-		h.Set("Content-Type", "text/plain; charset=utf-8")
+		if h.Get("Content-Type") == "" {
+			h.Set("Content-Type", "text/plain; charset=utf-8")
+		}
 		h.Set("X-Content-Type-Options", "nosniff")
 	}
 	var b bytes.Buffer

@@ -56,6 +56,10 @@ type Refusal struct {
 	Status int    // of the answer, 0 where there was nobody to answer
 	Why    Denied // a small set, for counting
 	Err    error
+	// Subprotocol is what nobody inside speaks, with DeniedNotReady.
+	Subprotocol string
+
+	page page // with status 200
 }
 
 // Denied says why there was no upgrade.
@@ -69,6 +73,7 @@ const (
 	DeniedOrigin      Denied = "origin"
 	DeniedSubprotocol Denied = "subprotocol"
 	DeniedNotReady    Denied = "not-ready"
+	Told              Denied = "told" // it was not asked for: a page was
 )
 
 // Error is the text of the error within.
@@ -112,7 +117,7 @@ func (t *Transport) WebSocket(c net.Conn, u Upgrade) (Conn, Asked, error) {
 	if err != nil {
 		rw.finish()
 		_ = c.Close()
-		return nil, asked, &Refusal{rw.status, DeniedHTTP, err}
+		return nil, asked, &Refusal{Status: rw.status, Why: DeniedHTTP, Err: err}
 	}
 	w.ws.SetReadLimit(int64(t.longest(w.text)))
 	_ = c.SetDeadline(time.Time{})
@@ -150,7 +155,7 @@ func refuseUnread(c net.Conn, err error) *Refusal {
 	case errors.Is(err, io.EOF):
 		status = 0
 	}
-	no := &Refusal{status, why, fmt.Errorf("http request: %w", err)}
+	no := &Refusal{Status: status, Why: why, Err: fmt.Errorf("http request: %w", err)}
 	answer(c, no, nil)
 	return no
 }
@@ -160,25 +165,34 @@ func (u Upgrade) judge(req *http.Request, subprotocol string) *Refusal {
 	origin := req.Header.Get("Origin")
 	switch {
 	case req.ProtoMajor != 1:
-		return &Refusal{http.StatusHTTPVersionNotSupported, DeniedHTTP, errors.New("only HTTP/1 is spoken here")}
+		return &Refusal{Status: http.StatusHTTPVersionNotSupported, Why: DeniedHTTP, Err: errors.New("only HTTP/1 is spoken here")}
 	case !wellFormed(req):
-		return &Refusal{http.StatusBadRequest, DeniedHTTP, errors.New("a Host that is none, or a header name that is none")}
+		return &Refusal{Status: http.StatusBadRequest, Why: DeniedHTTP, Err: errors.New("a Host that is none, or a header name that is none")}
+	case req.URL.Path == hostMetaXML, req.URL.Path == hostMetaJSON:
+		return u.hostMeta(req)
 	case req.URL.Path != Path:
-		return &Refusal{http.StatusNotFound, DeniedPath, errors.New("only " + Path + " is served here")}
+		return &Refusal{Status: http.StatusNotFound, Why: DeniedPath, Err: errors.New("only " + Path + " is served here")}
 	case req.Method != http.MethodGet:
-		return &Refusal{http.StatusMethodNotAllowed, DeniedHTTP, errors.New("only GET is served here")}
+		return &Refusal{Status: http.StatusMethodNotAllowed, Why: DeniedHTTP, Err: errors.New("only GET is served here")}
 	case req.ContentLength != 0 || len(req.TransferEncoding) > 0:
-		return &Refusal{http.StatusBadRequest, DeniedHTTP, errors.New("a WebSocket request has no body")}
+		return &Refusal{Status: http.StatusBadRequest, Why: DeniedHTTP, Err: errors.New("a WebSocket request has no body")}
 	case !originAllowed(u.Origins, origin):
-		return &Refusal{http.StatusForbidden, DeniedOrigin, errors.New("origin not allowed: the edge's public.origins does not list it")}
+		return &Refusal{Status: http.StatusForbidden, Why: DeniedOrigin, Err: errors.New("origin not allowed: the edge's public.origins does not list it")}
 	case !offers(req.Header, "Upgrade", "websocket"):
-		return &Refusal{http.StatusUpgradeRequired, DeniedHTTP, errors.New("this is a WebSocket endpoint")}
+		return &Refusal{Status: http.StatusUpgradeRequired, Why: DeniedHTTP, Err: errors.New("this is a WebSocket endpoint")}
 	case subprotocol == "":
-		return &Refusal{http.StatusBadRequest, DeniedSubprotocol, errors.New("offer the WebSocket subprotocol sip (RFC 7118) or xmpp (RFC 7395)")}
+		return &Refusal{Status: http.StatusBadRequest, Why: DeniedSubprotocol, Err: errors.New("offer the WebSocket subprotocol sip (RFC 7118) or xmpp (RFC 7395)")}
 	case !u.Ready(subprotocol):
-		return &Refusal{http.StatusServiceUnavailable, DeniedNotReady, errors.New("no core is connected that carries " + subprotocol)}
+		return notReady(subprotocol)
 	}
 	return nil
+}
+
+func notReady(subprotocol string) *Refusal {
+	return &Refusal{
+		Status: http.StatusServiceUnavailable, Why: DeniedNotReady, Subprotocol: subprotocol,
+		Err: errors.New("no core is connected that carries " + subprotocol),
+	}
 }
 
 // choose finds the first subprotocol offered that is spoken here and that has

@@ -28,12 +28,15 @@ type Kind uint8
 const (
 	// NeedMore: nothing whole is there; read and Feed.
 	NeedMore Kind = iota
-	// Text and Binary are one whole message, of however many fragments.
+	// Text: one whole message, of however many fragments.
 	Text
+	// Binary: the same.
 	Binary
-	// Ping, Pong and Close are control frames, between messages or within one.
+	// Ping: a control frame, between messages or within one.
 	Ping
+	// Pong: the same.
 	Pong
+	// Close: the same.
 	Close
 )
 
