@@ -98,8 +98,10 @@ type Limits struct {
 	HandshakeTimeout unit.Duration `toml:"handshake_timeout"`
 	// FirstMessageTimeout is how long a client may say nothing.
 	FirstMessageTimeout unit.Duration `toml:"first_message_timeout"`
-	// MaxMessage is the longest message.
+	// MaxMessage is the longest message of SIP.
 	MaxMessage unit.Size `toml:"max_message"`
+	// XMPPRate is how many bytes a second one client of XMPP may send, with a burst of four times as many; 0B: any.
+	XMPPRate unit.Size `toml:"xmpp_rate"`
 }
 
 // Admin is the listener for operators.
@@ -134,7 +136,7 @@ func DefaultConfig() Config {
 			MaxFlows: 100_000, FlowsPerIP: 1000,
 			NewFlowsPerSecond: 500, NewFlowsPerIPPerSecond: 20,
 			HandshakeTimeout: seconds(10), FirstMessageTimeout: seconds(10),
-			MaxMessage: 64 << 10,
+			MaxMessage: 64 << 10, XMPPRate: 1 << 20,
 		},
 		Admin: Admin{Listen: "127.0.0.1:9461"},
 		Log:   Log{Level: "info", Format: "json"},

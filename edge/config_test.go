@@ -45,6 +45,7 @@ new_flows_per_ip_per_second = 20
 handshake_timeout = "10s"
 first_message_timeout = "10s"
 max_message = "64KiB"
+xmpp_rate = "1MiB"
 [admin]
 listen = "127.0.0.1:9461"
 [log]
@@ -111,6 +112,7 @@ func TestEveryFaultIsToldUnderItsKey(t *testing.T) {
 		`limits.new_flows_per_ip_per_second: must be positive`:    `new_flows_per_ip_per_second = 20=>new_flows_per_ip_per_second = -5`,
 		`limits.handshake_timeout: must be from`:                  `handshake_timeout = "10s"=>handshake_timeout = "0s"`,
 		`limits.max_message: must be from 1KiB to 64KiB`:          `max_message = "64KiB"=>max_message = "1MiB"`,
+		`limits.xmpp_rate: must be from 16KiB to 1GiB, or 0B fo`:  `xmpp_rate = "1MiB"=>xmpp_rate = "1KiB"`,
 		`log.level: "loud" is none of debug, info, warn, error`:   `level = "info"=>level = "loud"`,
 		`log.format: "xml" is none of json, text`:                 `format = "json"=>format = "xml"`,
 		`admin.listen: "localhost" is no address to listen on`:    `listen = "127.0.0.1:9461"=>listen = "localhost"`,

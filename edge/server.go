@@ -114,7 +114,7 @@ func (s *Server) compose() {
 		NewPerSecond: float64(l.NewFlowsPerSecond), NewPerIPPerSecond: float64(l.NewFlowsPerIPPerSecond),
 	}, reg)
 	s.transport = transport.New(transport.Config{
-		MaxMessage: int(l.MaxMessage), FirstMessage: l.FirstMessageTimeout.Duration, Log: s.room("transport"),
+		MaxMessage: int(l.MaxMessage), FirstMessage: l.FirstMessageTimeout.Duration, Rate: int(l.XMPPRate), Log: s.room("transport"),
 	})
 	s.flows = flow.NewTable(flow.Config{
 		WSPing: p.WSPing.Duration, PongTimeout: p.PongTimeout.Duration, FlowTimer: p.FlowTimer.Duration, Metrics: reg,

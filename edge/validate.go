@@ -148,7 +148,13 @@ func (l Limits) validate(f *faults) {
 	if l.MaxMessage < 1024 || l.MaxMessage > maxMessage {
 		f.add("limits.max_message", "must be from 1KiB to 64KiB, the longest that one frame of the tunnel holds (got %v)", l.MaxMessage)
 	}
+	if r := l.XMPPRate; r != 0 && (r < minXMPPRate || r > maxXMPPRate) {
+		f.add("limits.xmpp_rate", "must be from 16KiB to 1GiB, or 0B for any (got %v)", r)
+	}
 }
+
+// These bound limits.xmpp_rate, where there is one.
+const minXMPPRate, maxXMPPRate = 16 << 10, 1 << 30
 
 func (f *faults) positive(key string, n int) {
 	if n <= 0 {

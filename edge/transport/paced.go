@@ -12,7 +12,8 @@ import (
 // earlier.
 type paced struct {
 	net.Conn
-	timeout time.Duration
+	timeout  time.Duration
+	throttle *throttle // nil: none; set before anything is read beside TLS
 
 	// Guarded by mu.
 	mu    sync.Mutex
@@ -31,6 +32,21 @@ func (p *paced) Write(b []byte) (int, error) {
 		return 0, err
 	}
 	return p.Conn.Write(b)
+}
+
+func (p *paced) hold(th *throttle) { p.throttle = th }
+
+// Read waits until the client may have sent more.
+func (p *paced) Read(b []byte) (int, error) {
+	if p.throttle == nil {
+		return p.Conn.Read(b)
+	}
+	if wait := p.throttle.wait(); wait > 0 {
+		time.Sleep(wait) // at most that of one read
+	}
+	n, err := p.Conn.Read(b)
+	p.throttle.took(n)
+	return n, err
 }
 
 func (p *paced) SetWriteDeadline(t time.Time) error {

@@ -94,6 +94,9 @@ func (s *parked) Run() {
 		err := s.reader.read(false)
 		if !errors.Is(err, errIdle) {
 			s.t.lot.clock.Stop(s)
+			if s.throttle != nil {
+				s.t.lot.clock.Stop(s.throttle)
+			}
 			s.t.lot.leave(s)
 			s.reader.over(err)
 			return
@@ -159,13 +162,25 @@ func (s *parked) Alarm() *alarm.Alarm { return &s.alarm }
 // Ring has the deadline found out by the next read.
 func (s *parked) Ring() { s.wake() }
 
+// hold has the socket read no faster than th allows.
+func (s *parked) hold(th *throttle) {
+	th.wake = s.wake
+	s.throttle = th
+}
+
 // Read reads what is there. It fails with errIdle where it would have to wait.
 func (s *parked) Read(p []byte) (int, error) {
 	if !s.begun() {
-		return s.Conn.Read(p)
+		return s.paced.Read(p)
 	}
 	if d := s.deadline.Load(); d != 0 && time.Since(s.t.lot.zero) >= time.Duration(d) {
 		return 0, os.ErrDeadlineExceeded
+	}
+	if s.throttle != nil {
+		if wait := s.throttle.wait(); wait > 0 {
+			s.t.lot.clock.Set(s.throttle, time.Now().Add(wait))
+			return 0, errIdle
+		}
 	}
 	if s.dry && s.state.Load()&last == 0 {
 		return 0, errIdle
@@ -178,6 +193,9 @@ func (s *parked) Read(p []byte) (int, error) {
 		return 0, &net.OpError{Op: "read", Net: "tcp", Source: s.LocalAddr(), Addr: s.RemoteAddr(), Err: err}
 	case n == 0 && len(p) > 0:
 		return 0, io.EOF
+	}
+	if s.throttle != nil {
+		s.throttle.took(n)
 	}
 	s.dry = n < len(p)
 	return n, nil

@@ -21,7 +21,10 @@ var errNoXML = errors.New("no xmpp stream")
 // in Config.FirstMessage and must be that of an XML stream; after that nothing
 // is looked at, and a client may say nothing for as long as it likes. Writes to
 // c must have a deadline of their own: see [Transport.Handshake].
-func (t *Transport) Raw(c net.Conn) Conn { return &raw{wire: wire{t: t, conn: c}} }
+func (t *Transport) Raw(c net.Conn) Conn {
+	t.bound(c)
+	return &raw{wire: wire{t: t, conn: c}}
+}
 
 // Start has the connection read.
 func (r *raw) Start(recv Receiver) {

@@ -71,6 +71,10 @@ type Config struct {
 	// MaxElement is the longest message of XMPP over WebSocket, in bytes.
 	// Default 256 KiB, which servers take too: rosters and pictures are long.
 	MaxElement int
+	// Rate is how many bytes a second a client of XMPP may send, TLS and frames
+	// included, with a burst of four times as many; what is beyond is not read
+	// yet. 0: any.
+	Rate int
 	// MaxHeader is the longest header block on a stream, in bytes. Default
 	// 16 KiB, and never more than MaxMessage.
 	MaxHeader int

@@ -96,6 +96,9 @@ func (t *Transport) WebSocket(c net.Conn, u Upgrade) (Conn, Asked, error) {
 		answer(c, no, u.RetryAfter)
 		return nil, asked, no
 	}
+	if asked.Subprotocol == XMPP {
+		t.bound(c)
+	}
 	if t.ownFrames || parkable(c) {
 		conn, no := t.frame(c, head, req, asked.Subprotocol)
 		if no != nil {
