@@ -248,9 +248,9 @@ func TestWhatTheServerSaysOfAStep(t *testing.T) {
 				b := bookAt(t, Config{Delay: -1}, nil)
 				b.Done(step(t, b, c.facts), c.says)
 				if c.wait > 0 {
-					time.Sleep(c.wait - 1)
+					time.Sleep(c.wait - time.Nanosecond)
 				} else {
-					time.Sleep(time.Hour - 1)
+					time.Sleep(time.Hour - time.Nanosecond)
 				}
 				if s, ok := b.Decide(alice, c.facts); ok && c.wait != time.Nanosecond {
 					t.Fatalf("too early: %+v", s)
@@ -259,7 +259,7 @@ func TestWhatTheServerSaysOfAStep(t *testing.T) {
 					return
 				}
 				if c.wait != time.Nanosecond {
-					time.Sleep(1)
+					time.Sleep(time.Nanosecond)
 					if device, _ := b.Due(); device != alice {
 						t.Fatal("nobody is due")
 					}
