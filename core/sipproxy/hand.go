@@ -82,6 +82,13 @@ func (p *Proxy) hand(id location.DeviceID, name string, pe *peer, out *sip.Reque
 	if there {
 		return true
 	}
+	// Whose answer has just come is not out any more, and is known to have been had.
+	if p.im.Had(id.String(), name) {
+		for _, also := range append(p.hands.end(key, one), func(v im.Verdict) { done(v, false) }) {
+			also(im.Delivered)
+		}
+		return true
+	}
 	unheard := p.listenFor(pe)
 	limit := time.AfterFunc(letterPatience, func() {
 		if !p.hands.say(one) {

@@ -69,9 +69,17 @@ func (l *letter) Send(done func(im.Verdict)) bool {
 			l.p.im.Delivered(l.id.String(), l.name())
 			return
 		}
-		if !late {
-			done(v)
+		if late {
+			return
 		}
+		switch v { // unless the sender has had the client's own answer
+		case im.Delivered:
+			l.settle(fateNone, 202, "")
+		case im.Refused:
+			l.settle(fateRefused, 480, "")
+		case im.Kept, im.Elsewhere:
+		}
+		done(v)
 	})
 }
 

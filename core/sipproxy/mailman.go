@@ -53,11 +53,7 @@ func (m mailman) Deliver(device string, added time.Time, data []byte, done func(
 	if pe == nil {
 		return false
 	}
-	switch {
-	case who == id && p.im.Had(device, env.Name):
-		done(im.Delivered) // its answer came just now
-		return true
-	case who != id && (p.hands.holds(handKey{who, env.Name}) || p.im.Known(who.String(), env.Name)):
+	if who != id && (p.hands.holds(handKey{who, env.Name}) || p.im.Known(who.String(), env.Name)) {
 		done(im.Elsewhere) // the other device has one of its own
 		return true
 	}
@@ -73,6 +69,9 @@ func (m mailman) Deliver(device string, added time.Time, data []byte, done func(
 	return p.hand(who, env.Name, pe, out, nil, func(v im.Verdict, late bool) {
 		switch {
 		case late && v != im.Kept:
+			if who != id {
+				p.im.Got(who.String(), env.Name)
+			}
 			p.im.Delivered(device, env.Name)
 		case late:
 		default:
