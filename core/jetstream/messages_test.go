@@ -196,18 +196,18 @@ func (l *letters) Deliver(_ string, _ time.Time, data []byte, done func(im.Verdi
 }
 func (l *letters) Ended(string, []byte, im.Verdict) {}
 
-// note is an im.Item for a device that does not look.
-type note struct {
+// heldNote is an im.Item for a device that does not look.
+type heldNote struct {
 	id, text string
 	held     chan error
 }
 
-func (n note) Send(func(im.Verdict)) bool { return false }
-func (n note) Message() im.Message        { return im.Message{ID: n.id, Data: []byte(n.text)} }
-func (n note) Held(context.Context, im.Holding) {
+func (n heldNote) Send(func(im.Verdict)) bool { return false }
+func (n heldNote) Message() im.Message        { return im.Message{ID: n.id, Data: []byte(n.text)} }
+func (n heldNote) Held(context.Context, im.Holding) {
 	n.held <- nil
 }
-func (n note) Lost(err error) { n.held <- err }
+func (n heldNote) Lost(err error) { n.held <- err }
 
 // mailing runs a service over a store for one life of a core.
 func mailing(t *testing.T, s *jetstream.Store, v *vault.Vault, l *letters, story func(*im.Service)) {
@@ -241,7 +241,7 @@ func TestNoFileShowsWhatAMessageSaysAndAnotherKeyDoesNotLoseIt(t *testing.T) {
 		mailing(t, s, v, l, story)
 	}
 	life(right, im.Nobody, func(svc *im.Service) {
-		n := note{"id-1", "geheim, sehr geheim", make(chan error, 1)}
+		n := heldNote{"id-1", "geheim, sehr geheim", make(chan error, 1)}
 		if err := svc.Submit(alicesPhone, n); err != nil {
 			t.Fatal(err)
 		}
