@@ -182,7 +182,7 @@ func TestADeviceThatDoesNotTakeAMessageRests(t *testing.T) {
 			h.s.Look(phone) // that it may look is no news
 			time.Sleep(rest*time.Second - 1)
 			h.hears()
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			h.hears(phone + ": a")
 		}
 		h.s.Flush(phone) // that it has come back is
