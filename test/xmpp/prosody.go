@@ -25,6 +25,7 @@ func StartProsody(t testing.TB, cfg ServerConfig) *Server {
 	path := process.Need(t, "prosody")
 	s := newServer(t, "prosody", "/xmpp-websocket", cfg)
 	process.MakeDir(t, s.file("data"))
+	process.MakeDir(t, s.file("certs")) // which it looks into, empty
 	config := s.write(t, "prosody.cfg.lua", prosodyConfig)
 	for user, password := range s.cfg.Users {
 		s.store(t, "accounts", user, prosodyAccount(password))

@@ -133,7 +133,9 @@ func (s *system) inside(t testing.TB, user string, change ...func(*ClientConfig)
 }
 
 // tokens are Apple's two of a user's device.
-func tokens(user string) (voip, alert string) { return e2e.Token(user, "voip"), e2e.Token(user, "alert") }
+func tokens(user string) (voip, alert string) {
+	return e2e.Token(user, "voip"), e2e.Token(user, "alert")
+}
 
 // enablePush gives the core both tokens of a user's device (XEP-0357), in the
 // words of MongooseIM's clients.
