@@ -298,7 +298,7 @@ func storyDnd(t *testing.T, ctx context.Context, s *system, who cast) {
 	must(t, bob.Presence("<show>dnd</show><status>busy</status>"))
 	got[*Stanza](t)(alice.ExpectShow(ctx, bob.JID(), "dnd"))
 	bob.Reset()
-	s.until(t, who.bob, "gone", 0)
+	s.until(t, who.bob, "suspended", 0)
 	must(t, alice.Ping(ctx))
 	for _, p := range alice.Inbox() {
 		if p.Name == "presence" && p.Show() == "away" {
