@@ -18,7 +18,7 @@ PEERS        ?=
 RACE       ?= $(if $(filter true,$(CI)),-race,)
 TIMEOUT    ?= 15m
 
-.PHONY: help build test vet unit race fuzz lint bench bench-peers soak hostile peers clean
+.PHONY: help build test vet unit race fuzz lint bench bench-peers soak im-soak hostile peers clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,12 @@ hostile: ## stuck clients, endless messages and 10,000 that say nothing, which t
 soak: ## the whole-system stories SOAK (20) times over, under the race detector, and 3,000 phones woken at once
 	$(GO) test -p 1 -race -count $(SOAK) -timeout 120m ./test/e2e ./test/interop
 	$(GO) test -run '^$$' -bench CrowdWake -benchtime 1x -count 3 -timeout 30m ./test/load
+
+# Runs of each ordeal; IMRUN picks some: IMRUN=TXM9.
+IMRUNS ?= 10
+IMRUN  ?= (TXM5|TXM9)
+im-soak: ## exactly once: 3,000 messages, 60 resets, kill -9, IMRUNS (10) runs before Prosody and ejabberd each
+	$(GO) test -timeout 60m -run '^TestLong_$(IMRUN)' -v ./test/xmpp -args -long -runs $(IMRUNS)
 
 peers: ## installs the programs that interop tests talk to, where it may
 	@test/interop/setup

@@ -3,13 +3,22 @@ package xmpp
 import (
 	"context"
 	"crypto/tls"
+	"os"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if built.Load() {
+			dir, _ := build()
+			os.RemoveAll(dir)
+		}
+		os.Exit(code)
+	}))
+}
 
 // within bounds one story.
 func within(t testing.TB, d time.Duration) context.Context {

@@ -1,6 +1,7 @@
 package xmpp
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -13,6 +14,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -75,14 +78,28 @@ func loopback(t testing.TB) string {
 // apart runs the core as a process of its own from now on.
 func (s *system) apart(t testing.TB) {
 	t.Helper()
-	s.binary = filepath.Join(t.TempDir(), "sallyport-core")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", s.binary, "sallyport/cmd/sallyport-core").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	s.binary = filepath.Join(got[string](t)(build()), "sallyport-core")
 	s.config = got[string](t)(s.WriteCoreConfig())
 	s.Stop("core")
 	s.startCore(t)
 }
+
+// build compiles both services once for all tests; TestMain removes them.
+var build = sync.OnceValues(func() (string, error) {
+	built.Store(true)
+	dir, err := os.MkdirTemp("", "sallyport-bin")
+	if err != nil {
+		return "", err
+	}
+	out, err := exec.Command("go", "build", "-o", dir+"/", "sallyport/cmd/sallyport-edge", "sallyport/cmd/sallyport-core").CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return dir, err
+})
+
+// built says that build has run.
+var built atomic.Bool
 
 func (s *system) startCore(t testing.TB) {
 	t.Helper()
@@ -152,35 +169,41 @@ func enablePush(t testing.TB, ctx context.Context, c *Client, user string) {
 	}
 }
 
-// pushes are what Apple took for a token.
-func (s *system) pushes(token string) (all []pushtest.Push) {
+// pushes are what Apple took for a token, of one event: "message", "call", "register".
+func (s *system) pushes(token, event string) (all []pushtest.Push) {
 	for _, p := range s.APNs.Accepted() {
-		if p.Token == token {
+		if p.Token == token && bytes.Contains(p.Payload, []byte(`"event":"`+event+`"`)) {
 			all = append(all, p)
 		}
 	}
 	return all
 }
 
-// pushed waits until Apple took n pushes for a token.
-func (s *system) pushed(t testing.TB, token string, n int) []pushtest.Push {
+// pushed waits until Apple took a push for a token.
+func (s *system) pushed(t testing.TB, token, event string) []pushtest.Push {
 	t.Helper()
 	var all []pushtest.Push
 	if err := process.Poll(5*time.Second, func() error {
-		if all = s.pushes(token); len(all) < n {
-			return fmt.Errorf("%d pushes, want %d", len(all), n)
+		if all = s.pushes(token, event); len(all) == 0 {
+			return fmt.Errorf("no push %q", event)
 		}
 		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if len(all) > n {
-		t.Fatalf("%d pushes, want %d: %s", len(all), n, all[len(all)-1].Payload)
-	}
 	return all
 }
 
-// client is what the core's API says of an XMPP client.
+// one wants that there is no second.
+func one(t testing.TB, pushes []pushtest.Push) pushtest.Push {
+	t.Helper()
+	if len(pushes) != 1 {
+		t.Fatalf("%d pushes, want one: %s", len(pushes), pushes[len(pushes)-1].Payload)
+	}
+	return pushes[0]
+}
+
+// apiClient is what the core's API says of an XMPP client.
 type apiClient struct {
 	AOR, Instance, State string
 	Held                 int
