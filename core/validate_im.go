@@ -58,7 +58,7 @@ func xmppUpstream(s string) error {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%q is no URL: %v", s, err)
+		return fmt.Errorf("%q is no URL: %w", s, err)
 	case !slices.Contains(xmppSchemes, u.Scheme):
 		return fmt.Errorf("must begin with %s:// (got %q)", strings.Join(xmppSchemes, "://, "), s)
 	case u.Hostname() == "":

@@ -111,9 +111,3 @@ func bareOf(jid string) string {
 	bare, _, _ := strings.Cut(jid, "/")
 	return bare
 }
-
-// resourceOf is the resource of a full JID.
-func resourceOf(jid string) string {
-	_, resource, _ := strings.Cut(jid, "/")
-	return resource
-}

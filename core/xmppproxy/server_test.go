@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"sallyport/core/stanza"
 	"sallyport/core/xmppproxy/session"
@@ -46,6 +47,7 @@ type serverStream struct {
 	once   sync.Once
 	wrote  []string
 	client netip.Addr
+	queued atomic.Int64 // what it says that waits
 }
 
 const loginFeatures = "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>PLAIN</mechanism>" +
@@ -103,7 +105,7 @@ func (st *serverStream) Run(each func(*stanza.Element)) error {
 	}
 }
 
-func (st *serverStream) Queued() int { return 0 }
+func (st *serverStream) Queued() int { return int(st.queued.Load()) }
 
 func (st *serverStream) Close(clean bool) {
 	st.once.Do(func() {
@@ -242,6 +244,9 @@ func (s *server) says(to *serverSession, text string) {
 	to.unacked = append(to.unacked, text)
 	if to.stream != nil {
 		to.stream.out <- text
+		if s.sm {
+			to.stream.out <- "<r xmlns='urn:xmpp:sm:3'/>"
+		}
 	}
 }
 

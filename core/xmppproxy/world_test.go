@@ -24,13 +24,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // world is a proxy between an edge and a server, in a bubble.
 type world struct {
 	*server
-	t     *testing.T
-	store *Memory
-	proxy *Proxy
-	edge  *tunnel.Acceptor
-	next  byte
-	stop  context.CancelFunc
-	over  sync.WaitGroup
+	t        *testing.T
+	store    *Memory
+	proxy    *Proxy
+	edge     *tunnel.Acceptor
+	next     byte
+	notifier Notifier // nil pushes nothing
+	stop     context.CancelFunc
+	over     sync.WaitGroup
 }
 
 // within tells a story in a bubble.
@@ -55,7 +56,7 @@ func (w *world) start(change func(*Config)) {
 	if change != nil {
 		change(&cfg)
 	}
-	w.proxy = New(cfg, Deps{Store: w.store})
+	w.proxy = New(cfg, Deps{Store: w.store, Notifier: w.notifier})
 	flows := downstream.New(map[string]downstream.Handler{"xmpp": w.proxy}, 2, nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	w.stop = cancel
