@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"sallyport/certs"
 	"sallyport/core/admin"
@@ -15,6 +16,10 @@ import (
 	"sallyport/core/xmppproxy/notify"
 	"sallyport/core/xmppproxy/session"
 )
+
+// unpushable is how long a client is waited for that no push can reach: a
+// program that crashed is not shown as a user who is away.
+const unpushable = 10 * time.Minute
 
 // presences are what others see of a client that is away.
 var presences = map[string]session.Presence{
@@ -31,7 +36,7 @@ func (s *Server) buildXMPP(ctx context.Context) error {
 	cfg := xmppproxy.Config{
 		Swap: m.Resume == "swap",
 		Policy: session.Policy{
-			Stanzas: m.PerSession, Bytes: int(m.PerSessionBytes), Keep: m.Keep.Duration, ResumeMax: m.ResumeMax.Duration,
+			Stanzas: m.PerSession, Bytes: int(m.PerSessionBytes), Keep: m.Keep.Duration, ResumeMax: m.ResumeMax.Duration, Unpushable: unpushable,
 			Presence: presences[m.SuspendedPresence], AwayDelay: m.AwayDelay.Duration,
 		},
 	}

@@ -59,7 +59,9 @@ func (l *login) bind(raw []byte, e *stanza.Element) (done bool, err error) {
 	return true, nil
 }
 
-// crowded reports whether there is no place for one more session of a user.
+// crowded reports whether there is no place for one more session of a user. The
+// one of theirs that has been away longest makes room; its server keeps what it
+// held, or bounces it.
 func (l *login) crowded(bare string) bool {
 	p := l.c.p
 	all, mine := p.lines.count(bare)
@@ -67,7 +69,32 @@ func (l *login) crowded(bare string) bool {
 		return false
 	}
 	p.metrics.crowded.Inc()
-	return true
+	var oldest *line
+	var since time.Time
+	for _, ln := range p.lines.of(bare) {
+		if at, away := ln.awaySince(); away && (oldest == nil || at.Before(since)) {
+			oldest, since = ln, at
+		}
+	}
+	if oldest == nil {
+		return true
+	}
+	oldest.mu.Lock()
+	oldest.s.Drop(time.Now())
+	oldest.unlock()
+	return false
+}
+
+// awaySince is since when a line has no client.
+func (l *line) awaySince() (time.Time, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch l.s.State() {
+	case session.Away, session.Orphan, session.Retired:
+		return l.s.Since(), true
+	default:
+		return time.Time{}, false
+	}
 }
 
 // resource is what the client asks for.

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sallyport/core/stanza"
@@ -168,6 +169,13 @@ func TestAUserHasSoManySessionsAndNotMore(t *testing.T) {
 		p.hears("<resource-constraint ")
 		if w.session("alice@example.com/three") != nil {
 			t.Error("the server was asked")
+		}
+		one := w.session("alice@example.com/one")
+		one.stream.Close(false) // nobody is there: it makes room
+		synctest.Wait()
+		w.online("alice", "three")
+		if rows := w.proxy.Rows("alice@example.com"); len(rows) != 2 || rows[0].JID != "alice@example.com/three" {
+			t.Errorf("sessions %+v", rows)
 		}
 		w.online("bob", "one")
 	})

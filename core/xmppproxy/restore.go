@@ -84,11 +84,25 @@ func (r relogins) tick(time.Time) time.Time {
 // streams end with the sockets, so that the servers keep them.
 func (p *Proxy) leave() {
 	p.lines.each(func(l *line) { l.suspend() })
-	tick := time.NewTicker(10 * time.Millisecond)
+	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(leaveWithin); !p.journal.idle() && time.Now().Before(end); {
+	for end := time.Now().Add(leaveWithin); !p.saved() && time.Now().Before(end); {
 		<-tick.C
 	}
+}
+
+// saved reports whether all that waits is on disk.
+func (p *Proxy) saved() bool {
+	if !p.journal.idle() {
+		return false
+	}
+	all := true
+	p.lines.each(func(l *line) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		all = all && l.s.Saved()
+	})
+	return all
 }
 
 // alerts tells clients to log in anew, one after the other: when a server comes

@@ -118,6 +118,21 @@ func bodies(cl *xmpp.Client) (list []string) {
 	return list
 }
 
+// registration hands over a token of the app.
+const registration = "<enable xmlns='urn:xmpp:push:0' jid='push.example.com' node='phone'><x xmlns='jabber:x:data' type='submit'>" +
+	"<field var='FORM_TYPE'><value>http://jabber.org/protocol/pubsub#publish-options</value></field>" +
+	"<field var='service'><value>apns</value></field><field var='topic'><value>" + App + "</value></field>" +
+	"<field var='device_id'><value>00fc13adff785122b4ad28809a3420982341241421348097878e577c991de8f0</value></field></x></enable>"
+
+// pushed waits until so many pushes were accepted, on the Message channel.
+func (c *chat) pushed(n int) {
+	c.t.Helper()
+	c.must(c.until(c.ctx, func() bool { return len(c.APNs.Pushes()) >= n }))
+	if got := c.APNs.Pushes(); len(got) != n || got[0].PushType != "alert" {
+		c.t.Errorf("pushes %v, want %d", got, n)
+	}
+}
+
 // A client outside chats as if it were inside; while it is away others see so,
 // and what was written meanwhile is there when it resumes, in order, once.
 func TestAClientOutsideChatsSleepsAndMissesNothing(t *testing.T) {
@@ -127,6 +142,9 @@ func TestAClientOutsideChatsSleepsAndMissesNothing(t *testing.T) {
 				c := chatTown(t, kind, nil)
 				bob := c.online(c.client("bob", ""))
 				alice := c.online(c.client("alice", over))
+				if _, err := alice.Ask(c.ctx, "set", "", registration); err != nil {
+					t.Fatal(err)
+				}
 				c.says(alice, c.server.JID("bob"), "hello")
 				c.hears(bob, "hello")
 				c.says(bob, c.server.JID("alice"), "hi")
@@ -136,6 +154,7 @@ func TestAClientOutsideChatsSleepsAndMissesNothing(t *testing.T) {
 				c.sees(bob, "alice", "away")
 				c.says(bob, c.server.JID("alice"), "asleep 1")
 				c.must(bob.Ping(c.ctx))
+				c.pushed(1)
 				alice.Reset()
 				for i := 2; i <= 5; i++ {
 					c.says(bob, c.server.JID("alice"), fmt.Sprintf("asleep %d", i))
@@ -148,7 +167,38 @@ func TestAClientOutsideChatsSleepsAndMissesNothing(t *testing.T) {
 					t.Errorf("before the last one alice got %q", got)
 				}
 				c.sees(bob, "alice", "")
+				for _, v := range c.APNs.Violations() {
+					t.Errorf("Apple's rules: %s", v)
+				}
 			})
 		}
+	}
+}
+
+// The core is stopped and started while a client is away. Its session goes on
+// with the stream of the client's next login, in order, once.
+func TestASessionOutlivesARestartOfTheCore(t *testing.T) {
+	for _, kind := range []string{"prosody", "ejabberd"} {
+		t.Run(kind, func(t *testing.T) {
+			c := chatTown(t, kind, nil)
+			bob := c.online(c.client("bob", ""))
+			alice := c.online(c.client("alice", "tls"))
+			alice.Reset()
+			c.sees(bob, "alice", "away")
+			c.says(bob, c.server.JID("alice"), "before 1")
+			c.says(bob, c.server.JID("alice"), "before 2")
+			c.must(bob.Ping(c.ctx))
+			c.Stop("core")
+			c.says(bob, c.server.JID("alice"), "between")
+			c.must(bob.Ping(c.ctx))
+			c.must(c.StartCore())
+			c.must(c.Ready(c.ctx))
+			c.must(alice.Resume(c.ctx))
+			c.says(bob, c.server.JID("alice"), "after")
+			c.hears(alice, "after")
+			if got := strings.Join(bodies(alice), ","); got != "before 1,before 2,between" {
+				t.Errorf("before the last one alice got %q", got)
+			}
+		})
 	}
 }
