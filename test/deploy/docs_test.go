@@ -24,16 +24,17 @@ func page(t *testing.T, name string) string {
 }
 
 // The configs that deploy-edge.md shows are valid, the second in place of the
-// first's [tls].
+// first's [tls], the third with either.
 func TestConfigsInTheEdgesPageAreValid(t *testing.T) {
 	blocks := regexp.MustCompile("(?s)```toml\n(.*?)```").FindAllStringSubmatch(page(t, "deploy-edge.md"), -1)
-	if len(blocks) != 2 {
+	if len(blocks) != 3 {
 		t.Fatalf("%d configs", len(blocks))
 	}
 	whole := blocks[0][1]
 	before, after, _ := strings.Cut(whole, "[tls]\n")
 	_, after, _ = strings.Cut(after, "[tunnel]\n")
-	for _, text := range []string{whole, before + blocks[1][1] + "[tunnel]\n" + after} {
+	files := before + blocks[1][1] + "[tunnel]\n" + after
+	for _, text := range []string{whole, files, whole + blocks[2][1], files + blocks[2][1]} {
 		cfg := edge.DefaultConfig()
 		if err := toml.NewDecoder(strings.NewReader(text)).DisallowUnknownFields().Decode(&cfg); err != nil {
 			t.Errorf("%v\n%s", err, text)
