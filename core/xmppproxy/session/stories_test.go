@@ -9,7 +9,7 @@ import (
 
 // story is a world that is told step by step, without chance but in what is
 // said at once.
-func story(t *testing.T) *world {
+func story(t testing.TB) *world {
 	w := newWorld(t, 1)
 	w.login()
 	w.clientSays("<presence id='p'><status>here</status><c xmlns='http://jabber.org/protocol/caps' node='x'/></presence>")
