@@ -71,9 +71,10 @@ bench-peers: ## Sallyport beside two-hop Kamailio, PEERS_ROUNDS (3) rounds in tu
 hostile: ## stuck clients, endless messages and 10,000 that say nothing, which take a minute
 	$(GO) test $(RACE) -timeout 10m -parallel 8 -run '^TestLong_' ./test/e2e -args -long
 
-soak: ## the whole-system stories SOAK (20) times over, under the race detector, and 3,000 phones woken at once
+soak: ## the whole-system stories SOAK (20) times over, under the race detector, 3,000 phones woken at once, and 100,000 histories of an IM session
 	$(GO) test -p 1 -race -count $(SOAK) -timeout 120m ./test/e2e ./test/interop
 	$(GO) test -run '^$$' -bench CrowdWake -benchtime 1x -count 3 -timeout 30m ./test/load
+	SESSION_HISTORIES=100000 $(GO) test -run 'TXM5TXM9|TXM14' -timeout 60m ./core/xmppproxy/session
 
 # Runs of each ordeal; IMRUN picks some: IMRUN=TXM9.
 IMRUNS ?= 10

@@ -179,8 +179,9 @@ func (r *reader) number(limit uint64) uint64 {
 }
 
 func (r *reader) bytes(limit int) []byte {
-	n := r.number(uint64(min(limit, len(r.b))))
-	if r.bad {
+	n := r.number(uint64(limit))
+	if r.bad || n > uint64(len(r.b)) {
+		r.b, r.bad = nil, true
 		return nil
 	}
 	v := r.b[:n:n]

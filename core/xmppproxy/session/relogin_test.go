@@ -53,7 +53,11 @@ func (w *world) reinstall() {
 	if early {
 		w.s.FromClient(w.now, element(w.t, "<presence/>"))
 	}
-	for !w.client.on {
+	for try := 0; !w.client.on; try++ {
+		if try > 100 {
+			w.t.Fatalf("no login:\n%s", strings.Join(w.log[max(0, len(w.log)-400):], "\n"))
+		}
+		w.pass()
 		w.toServer()
 		w.fromServer()
 		w.s.FromClient(w.now, element(w.t, "<enable xmlns='urn:xmpp:sm:3' resume='1'/>"))
