@@ -3,6 +3,7 @@ package xmppproxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -185,6 +186,7 @@ func (l *login) resume(e *stanza.Element) (done bool, err error) {
 		l.send(smFailed("item-not-found"))
 		return false, nil
 	}
+	handled := ln.handled()
 	err = session.ErrNeedSwap
 	if sure && !p.cfg.Swap {
 		err = ln.probe(l.c, uint32(h))
@@ -203,13 +205,30 @@ func (l *login) resume(e *stanza.Element) (done bool, err error) {
 		return true, nil
 	case errors.Is(err, session.ErrNoResume):
 		p.metrics.resumed("failed")
-		l.send(smFailed("item-not-found"))
+		if sure {
+			l.send(notResumed(handled))
+		} else {
+			l.send(smFailed("item-not-found"))
+		}
 		return false, nil
 	case errors.Is(err, session.ErrNumber):
 		return false, errEnd
 	default:
 		return false, err
 	}
+}
+
+// notResumed tells a client whose session is over how much of what it sent was
+// dealt with, so that it sends the rest again (XEP-0198 §5).
+func notResumed(h uint32) []byte {
+	return fmt.Appendf(nil, "<failed xmlns='%s' h='%d'><item-not-found xmlns='%s'/></failed>", nsSM, h, nsErrors)
+}
+
+// handled is the h of a line's client.
+func (l *line) handled() uint32 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.s.Handled()
 }
 
 // bareDomain is the domain of a JID.
@@ -274,124 +293,4 @@ func (l *line) retire(ctx context.Context) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.s.State() == session.Retired
-}
-
-// swap resumes the session on the login's own stream: the server says whether
-// it may. The stream that there was is not read meanwhile.
-func (l *login) swap(ln *line, h uint32, sure bool) error {
-	select {
-	case ln.turn <- struct{}{}:
-		defer func() { <-ln.turn }()
-	case <-l.ctx.Done():
-		return l.ctx.Err()
-	}
-	from, err := ln.beginSwap(l.ctx, h)
-	if err != nil {
-		return err
-	}
-	// From here on the server may have taken the session to the new stream, with
-	// or without the client.
-	ctx, cancel := context.WithTimeout(l.c.p.life, retireWithin)
-	defer cancel()
-	answer, err := l.askOn(ctx, from)
-	switch {
-	case err != nil:
-		ln.endSwap(func(now time.Time) { ln.s.SwapFailed(now) })
-		return err
-	case answer.Is(nsSM, "resumed"):
-		serverH, err := strconv.ParseUint(string(answer.Attr("h")), 10, 32)
-		if err != nil {
-			ln.endSwap(func(now time.Time) { ln.s.SwapFailed(now) })
-			return condition("internal-server-error")
-		}
-		up := l.up
-		l.up = nil // the line's
-		return ln.swapped(l.c, up, h, uint32(serverH))
-	case sure && from.orphan:
-		ln.endSwap(func(now time.Time) { ln.s.Refused(now) })
-	default:
-		ln.endSwap(func(now time.Time) { ln.s.SwapFailed(now) })
-	}
-	return session.ErrNoResume
-}
-
-// askOn sends <resume/> to the server.
-func (l *login) askOn(ctx context.Context, from swapFrom) (*stanza.Element, error) {
-	out := append([]byte("<resume xmlns='"+nsSM+"' h='"), strconv.FormatUint(uint64(from.h), 10)...)
-	out = append(stanza.AppendEscaped(append(out, "' previd='"...), from.previd), "'/>"...)
-	if err := l.up.Write(out); err != nil {
-		return nil, err
-	}
-	return l.up.Next(ctx)
-}
-
-// beginSwap holds the stream that there is, and asks the session what to resume
-// from.
-func (l *line) beginSwap(ctx context.Context, h uint32) (swapFrom, error) {
-	l.mu.Lock()
-	if !l.s.Resumable() || l.gone {
-		l.mu.Unlock()
-		return swapFrom{}, session.ErrNoResume
-	}
-	orphan := l.up == nil
-	tell := make(chan swapFrom, 1)
-	l.swap, l.pause = tell, make(chan struct{})
-	err := l.s.PrepareSwap(time.Now(), h)
-	l.unlock()
-	if err == nil {
-		select {
-		case from := <-tell:
-			from.orphan = orphan
-			return from, nil
-		case <-ctx.Done():
-			err = ctx.Err()
-		}
-		l.endSwap(func(now time.Time) { l.s.SwapFailed(now) })
-		return swapFrom{}, err
-	}
-	l.endSwap(func(time.Time) {})
-	return swapFrom{}, err
-}
-
-// endSwap goes on with the stream that there is, after do.
-func (l *line) endSwap(do func(now time.Time)) {
-	l.mu.Lock()
-	l.swap = nil
-	if !l.gone {
-		do(time.Now())
-	}
-	l.goOn()
-	l.unlock()
-}
-
-// goOn takes again what the server sends. l.mu is held.
-func (l *line) goOn() {
-	if l.pause != nil {
-		close(l.pause)
-		l.pause = nil
-	}
-}
-
-// swapped goes on with the fresh stream, on which the server has resumed.
-func (l *line) swapped(c *conn, up Stream, clientH, serverH uint32) error {
-	l.mu.Lock()
-	if l.gone {
-		l.mu.Unlock()
-		up.Close(false)
-		return context.Canceled
-	}
-	old, before := l.up, l.conn
-	l.up, l.conn, l.swap = up, c, nil
-	err := l.s.Swapped(time.Now(), clientH, serverH)
-	replaced(before)
-	l.goOn()
-	l.unlock()
-	if old != nil {
-		old.Close(false)
-	}
-	if err == nil {
-		l.p.metrics.resumed("swap")
-	}
-	l.p.work.Go(func() { l.serve(up) })
-	return err
 }

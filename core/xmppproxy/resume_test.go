@@ -253,6 +253,33 @@ func TestASessionWhoseServerIsLostIsResumedThroughTheServer(t *testing.T) {
 	})
 }
 
+// T-XM-10: a server that knows the session no more refuses it, and the client is
+// told how much of what it sent arrived; what was held follows its login.
+func TestTXM10AServerThatForgotTheSessionRefusesItAndNothingIsLost(t *testing.T) {
+	within(t, nil, func(w *world) {
+		p, id := w.online("alice", "phone")
+		s := w.session("alice@example.com/phone")
+		p.say("<r xmlns='urn:xmpp:sm:3'/>")
+		p.hears("<a xmlns='urn:xmpp:sm:3' h='1'/>")
+		p.reset()
+		w.says(s, message("m1", "one"))
+		time.Sleep(3 * time.Second)
+		w.mu.Lock()
+		s.ended = "forgotten"
+		w.mu.Unlock()
+		w.cut(s)
+		p = w.phone("tls")
+		p.logsIn("alice")
+		p.resumes(id, "0")
+		p.hears("<failed xmlns='urn:xmpp:sm:3' h='1'><item-not-found ")
+		p.binds("phone")
+		p.enables()
+		p.say("<presence/>")
+		time.Sleep(time.Second)
+		bodies(t, p.heard(), "one")
+	})
+}
+
 // T-XM-9, but for the kill: what a core wrote down its next life goes on with.
 func TestTXM9AfterARestartOfTheCoreNothingIsLostOrDoubled(t *testing.T) {
 	within(t, nil, func(w *world) {

@@ -135,6 +135,10 @@ func (s *Session) ID() string { return s.cfg.ID }
 // JID returns the full JID.
 func (s *Session) JID() string { return s.cfg.JID }
 
+// Handled returns how many of the client's stanzas were dealt with, modulo 2^32:
+// the h of a <failed/> (XEP-0198 §5).
+func (s *Session) Handled() uint32 { return uint32(s.up.din) } //nolint:gosec // modulo 2^32
+
 // Held returns how many stanzas wait for the client, or for its
 // acknowledgement.
 func (s *Session) Held() int { return len(s.down.q) + len(s.down.waiting) }
