@@ -38,6 +38,9 @@ func (k *checker) core(path string) {
 	for i := range cfg.SIP.Domains {
 		k.domain(&cfg.SIP.Domains[i])
 	}
+	for i := range cfg.XMPP.Domains {
+		k.xmppDomain(&cfg.XMPP.Domains[i])
+	}
 	k.pushApps(cfg.Push)
 	k.store(cfg.Store)
 	if cfg.Admin.Listen != "" {
