@@ -39,7 +39,7 @@ func killed(o ordeal, s *Server) ordeal {
 func (s *system) ordeal(t *testing.T, o ordeal, transport string) {
 	t.Helper()
 	ctx := within(t, 2*time.Minute)
-	o.kill = func() { s.killCore(t) }
+	o.kill = s.killCore
 	alice, bob, heardByAlice, heardByBob := pair(t, ctx, s.server, func(c *ClientConfig) {
 		c.TLS = s.trust
 		if c.URL = "tls://" + s.xmpps; transport == "wss" {

@@ -31,6 +31,7 @@ import (
 // process, or one that can be killed.
 type system struct {
 	*e2e.Town
+	t      testing.TB // at whose end all of it ends
 	server *Server
 	xmpps  string // HOST:PORT of direct TLS
 	trust  *tls.Config
@@ -42,7 +43,7 @@ type system struct {
 // startSystem runs edge and core until t ends.
 func startSystem(t testing.TB, s *Server, change ...func(*core.Config)) *system {
 	t.Helper()
-	sys := &system{server: s, xmpps: loopback(t)}
+	sys := &system{t: t, server: s, xmpps: loopback(t)}
 	town, err := e2e.New(e2e.Config{
 		Dir: t.TempDir(),
 		Core: func(c *core.Config) {
@@ -81,7 +82,7 @@ func (s *system) apart(t testing.TB) {
 	s.binary = filepath.Join(got[string](t)(build()), "sallyport-core")
 	s.config = got[string](t)(s.WriteCoreConfig())
 	s.Stop("core")
-	s.startCore(t)
+	s.startCore()
 }
 
 // build compiles both services once for all tests; TestMain removes them.
@@ -101,17 +102,17 @@ var build = sync.OnceValues(func() (string, error) {
 // built says that build has run.
 var built atomic.Bool
 
-func (s *system) startCore(t testing.TB) {
-	t.Helper()
-	s.core = process.Launch(t, process.Spec{Name: "sallyport-core", Path: s.binary, Args: []string{"-config", s.config}})
-	s.core.Until(t, func() error { return s.get("/readyz", nil) })
+func (s *system) startCore() {
+	s.t.Helper()
+	s.core = process.Launch(s.t, process.Spec{Name: "sallyport-core", Path: s.binary, Args: []string{"-config", s.config}})
+	s.core.Until(s.t, func() error { return s.get("/readyz", nil) })
 }
 
 // killCore ends the core as a power cut of its process does, and starts it anew.
-func (s *system) killCore(t testing.TB) {
-	t.Helper()
+func (s *system) killCore() {
+	s.t.Helper()
 	s.core.Kill()
-	s.startCore(t)
+	s.startCore()
 }
 
 // get fetches a page of the core's API.
