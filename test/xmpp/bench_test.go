@@ -44,7 +44,7 @@ func chat(t testing.TB, ctx context.Context, from, to *Client, heard *numbers, n
 	const window = 200
 	before := len(heard.got)
 	for i := range n {
-		text := "<message xmlns='" + NSClient + "' to='" + to.JID() + "' type='chat' id='" + NewID() + "'><body>number " + strconv.Itoa(i) + "</body><active xmlns='http://jabber.org/protocol/chatstates'/><request xmlns='urn:xmpp:receipts'/><origin-id xmlns='urn:xmpp:sid:0' id='x'/>"
+		text := "<message xmlns='" + NSClient + "' to='" + to.JID() + "' type='chat' id='" + NewID() + "'><body>bench " + strconv.Itoa(i) + "</body><active xmlns='http://jabber.org/protocol/chatstates'/><request xmlns='urn:xmpp:receipts'/><origin-id xmlns='urn:xmpp:sid:0' id='x'/>"
 		must(t, from.Send(text+"<thread>"+strings.Repeat("t", max(0, 393-len(text)-len("<thread></thread></message>")))+"</thread></message>"))
 		if (i+1)%window == 0 || i == n-1 {
 			must(t, to.wait(ctx, "messages", func() bool { return len(heard.got) >= before+i+1 }))
@@ -61,7 +61,7 @@ func BenchmarkChat(b *testing.B) {
 	edge, core := sys.halves(b)
 	ctx := within(b, 10*time.Minute)
 	var alice, bob, carol *Client
-	heardByBob, heardByCarol := hearsFrom(s.JID("alice")), hearsFrom(s.JID("alice"))
+	heardByBob, heardByCarol := hearsFrom(s.JID("alice"), "bench"), hearsFrom(s.JID("alice"), "bench")
 	alice = connected(b, ctx, sys.inside(b, "alice"))
 	bob = connected(b, ctx, sys.outside(b, "bob", "tls", func(c *ClientConfig) { c.Heard = heardByBob.heard }))
 	carol = connected(b, ctx, s.client(b, "carol", "tls://"+s.TLS, func(c *ClientConfig) { c.Heard = heardByCarol.heard }))
@@ -85,8 +85,8 @@ func BenchmarkChat(b *testing.B) {
 }
 
 // BenchmarkParked is the memory of sessions whose clients are gone: edge and
-// core in this process, its garbage collected; and, of that, what the edge keeps
-// is nothing.
+// core in this process, its garbage collected. The edge keeps
+// nothing of them.
 func BenchmarkParked(b *testing.B) {
 	const sessions = 2000
 	cfg := ServerConfig{Users: make(map[string]string)}

@@ -43,18 +43,20 @@ type ordeal struct {
 // chance is a time of up to 60 ms.
 func chance(r *rand.Rand) time.Duration { return time.Duration(r.Int64N(int64(60 * time.Millisecond))) }
 
-// numbers hears messages that are numbered, from one sender.
+// numbers hears messages that are numbered, from one sender, in one run: what a
+// run that failed left behind is not heard.
 type numbers struct {
 	from string // bare JID
+	run  string
 	got  []int
 	seen map[int]bool
 }
 
-func hearsFrom(jid string) *numbers { return &numbers{from: jid, seen: make(map[int]bool)} }
+func hearsFrom(jid, run string) *numbers { return &numbers{from: jid, run: run, seen: make(map[int]bool)} }
 
 // heard is a ClientConfig.Heard.
 func (n *numbers) heard(s *Stanza) bool {
-	text, ok := strings.CutPrefix(s.Body(), "number ")
+	text, ok := strings.CutPrefix(s.Body(), n.run+" ")
 	if s.Name != "message" || bare(s.From()) != n.from || !ok {
 		return false
 	}
@@ -109,15 +111,16 @@ func (o ordeal) run(t *testing.T, ctx context.Context, alice, bob *Client, heard
 	senders := make(chan error, 2)
 	toBob, toAlice := bob.JID(), alice.JID()
 	per := (o.messages + o.resets) / (o.resets + 1)
-	go func() { senders <- o.send(alice, toBob, per, turns, rand.New(rand.NewPCG(seed, 1))) }()
+	go func() { senders <- o.send(alice, toBob, heardByBob.run, per, turns, rand.New(rand.NewPCG(seed, 1))) }()
 	back := make(chan struct{}, o.resets+1)
 	go func() {
 		if o.oneWay {
 			senders <- nil
 			return
 		}
-		senders <- o.send(bob, toAlice, per, back, rand.New(rand.NewPCG(seed, 2)))
+		senders <- o.send(bob, toAlice, heardByAlice.run, per, back, rand.New(rand.NewPCG(seed, 2)))
 	}()
+	slowest, slowestAt := time.Duration(0), 0
 	killAt := r.Perm(o.resets)[:o.kills]
 	for i := range o.resets {
 		turns <- struct{}{}
@@ -137,23 +140,28 @@ func (o ordeal) run(t *testing.T, ctx context.Context, alice, bob *Client, heard
 			cancel()
 			bob.Reset()
 		}
+		began := time.Now()
 		if err := o.resume(ctx, bob); err != nil {
 			t.Fatalf("after reset %d: %v", i, err)
+		}
+		if took := time.Since(began); took > slowest {
+			slowest, slowestAt = took, i
 		}
 	}
 	close(turns)
 	close(back)
 	must(t, errors.Join(<-senders, <-senders))
 	o.settle(t, ctx, alice, bob, heardByAlice, heardByBob)
-	t.Logf("%d messages each way, %d resets, %d kills in %v", o.messages, o.resets, o.kills, time.Since(start).Round(time.Millisecond))
+	t.Logf("%d messages, %d resets, %d kills in %v; the slowest return, after reset %d, took %v", o.messages, o.resets, o.kills,
+		time.Since(start).Round(time.Millisecond), slowestAt, slowest.Round(time.Millisecond))
 }
 
 // send sends the numbers, some in each turn.
-func (o ordeal) send(from *Client, to string, per int, turns <-chan struct{}, r *rand.Rand) error {
+func (o ordeal) send(from *Client, to, run string, per int, turns <-chan struct{}, r *rand.Rand) error {
 	sent := 0
 	for range turns {
 		for range min(per, o.messages-sent) {
-			if err := sendNumber(from, to, sent); err != nil {
+			if err := sendNumber(from, to, run, sent); err != nil {
 				return err
 			}
 			sent++
@@ -163,15 +171,15 @@ func (o ordeal) send(from *Client, to string, per int, turns <-chan struct{}, r 
 		}
 	}
 	for ; sent < o.messages; sent++ {
-		if err := sendNumber(from, to, sent); err != nil {
+		if err := sendNumber(from, to, run, sent); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func sendNumber(from *Client, to string, i int) error {
-	_, err := from.Message(to, "number "+strconv.Itoa(i))
+func sendNumber(from *Client, to, run string, i int) error {
+	_, err := from.Message(to, run+" "+strconv.Itoa(i))
 	return err
 }
 
@@ -220,7 +228,8 @@ func pause(ctx context.Context, d time.Duration) {
 // alice at the server itself, bob where the caller says.
 func pair(t *testing.T, ctx context.Context, s *Server, change func(*ClientConfig)) (alice, bob *Client, heardByAlice, heardByBob *numbers) {
 	t.Helper()
-	heardByAlice, heardByBob = hearsFrom(s.JID("bob")), hearsFrom(s.JID("alice"))
+	run := NewID()
+	heardByAlice, heardByBob = hearsFrom(s.JID("bob"), run), hearsFrom(s.JID("alice"), run)
 	alice = s.client(t, "alice", "tcp://"+s.Plain, func(c *ClientConfig) { c.Heard = heardByAlice.heard })
 	bob = s.client(t, "bob", "tls://"+s.TLS, func(c *ClientConfig) {
 		c.Heard = heardByBob.heard

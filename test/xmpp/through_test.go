@@ -367,8 +367,8 @@ func storyServerRestart(t *testing.T, ctx context.Context, s *system, who cast) 
 		}
 		break
 	}
-	if refused := (*NotResumed)(nil); !errors.As(err, &refused) {
-		t.Fatalf("got %v, want failed", err)
+	if refused := (*NotResumed)(nil); !errors.As(err, &refused) || refused.H == "" {
+		t.Fatalf("got %v, want failed with h", err)
 	}
 	must(t, bob.Bind(ctx))
 	must(t, bob.Presence(""))
