@@ -52,7 +52,9 @@ type numbers struct {
 	seen map[int]bool
 }
 
-func hearsFrom(jid, run string) *numbers { return &numbers{from: jid, run: run, seen: make(map[int]bool)} }
+func hearsFrom(jid, run string) *numbers {
+	return &numbers{from: jid, run: run, seen: make(map[int]bool)}
+}
 
 // heard is a ClientConfig.Heard.
 func (n *numbers) heard(s *Stanza) bool {
