@@ -91,9 +91,9 @@ func appendAttr(dst []byte, name, value string) []byte {
 // of [Stream.AppendHeader]: what e uses of the header of its own stream beyond
 // that is declared by e. Nearly always these are e's bytes as they came.
 func (e *Element) AppendPortable(dst []byte) []byte {
-	n := nameEnd(e.Raw)
-	dst = append(dst, e.Raw[:n]...)
-	return append(e.appendDeclared(dst), e.Raw[n:]...)
+	n := nameEnd(e.came)
+	dst = append(dst, e.came[:n]...)
+	return append(e.appendDeclared(dst), e.came[n:]...)
 }
 
 // appendDeclared writes the declarations that e needs to be portable.
@@ -121,7 +121,7 @@ func (e *Element) shadows(base []ns, i int) bool {
 		}
 	}
 	for _, d := range e.of.scope {
-		if bytes.Equal(d.prefix.of(e.Raw), base[i].prefix) {
+		if bytes.Equal(d.prefix.of(e.came), base[i].prefix) {
 			return true
 		}
 	}
@@ -144,15 +144,15 @@ func appendQuoted(dst, value []byte) []byte {
 // between them stays, and so do the children behind the first 64
 // ([Element.Unseen]).
 func (e *Element) AppendEdited(dst []byte, edit func(ch *Child) []byte) []byte {
-	n := nameEnd(e.Raw)
-	dst = e.appendDeclared(append(dst, e.Raw[:n]...))
+	n := nameEnd(e.came)
+	dst = e.appendDeclared(append(dst, e.came[:n]...))
 	for i := range e.Children {
 		ch := &e.Children[i]
-		dst = append(dst, e.Raw[n:ch.at]...)
+		dst = append(dst, e.came[n:ch.at]...)
 		dst = append(dst, edit(ch)...)
 		n = ch.at + len(ch.Raw)
 	}
-	return append(dst, e.Raw[n:]...)
+	return append(dst, e.came[n:]...)
 }
 
 var (

@@ -98,6 +98,35 @@ func TestB4_WhatTheHeaderDeclaredIsDeclaredByWhatLeavesTheStream(t *testing.T) {
 	}
 }
 
+// An element whose Raw was replaced by its portable form can still be read and
+// edited, and its portable form stays the same.
+func TestAnElementIsMadePortableOnce(t *testing.T) {
+	const open = `<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' xmlns:x='urn:x'>`
+	bare := cut(t, open+`<message><x:a/></message>`, 1)
+	bare.Raw = bare.AppendPortable(nil)
+	if again := bare.AppendPortable(nil); string(again) != `<message xmlns:x='urn:x'><x:a/></message>` {
+		t.Errorf("got %s", again)
+	}
+	e := cut(t, open+`<message xmlns:y='urn:y'><x:a/><b><y:c/></b></message>`, 1)
+	e.Raw = e.AppendPortable(nil)
+	const want = `<message xmlns:x='urn:x' xmlns:y='urn:y'><x:a/><b><y:c/></b></message>`
+	if again := e.AppendPortable(nil); string(again) != want {
+		t.Errorf("got %s", again)
+	}
+	if without := e.AppendEdited(nil, func(ch *stanza.Child) []byte {
+		if ch.Is("urn:x", "a") {
+			return nil
+		}
+		return ch.Raw
+	}); string(without) != `<message xmlns:x='urn:x' xmlns:y='urn:y'><b><y:c/></b></message>` {
+		t.Errorf("edited: %s", without)
+	}
+	in, err := e.Inside(&e.Children[1])
+	if err != nil || in.Child("urn:y", "c") == nil {
+		t.Errorf("inside: %v, %v", in, err)
+	}
+}
+
 // RFC 7395 §3.3.3.
 func TestAFrameDeclaresItsNamespaces(t *testing.T) {
 	for raw, want := range map[string]string{

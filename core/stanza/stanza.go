@@ -119,13 +119,16 @@ type Attr struct {
 // Element is an element of a stream, and what was seen of it. Its bytes belong
 // to the Cutter and are valid until its next call.
 type Element struct {
-	Raw          []byte // from '<' to '>'; of a header the start tag alone
+	// Raw is all from '<' to '>'; of a header the start tag alone. It may be
+	// replaced by what AppendPortable made; the methods go by what came.
+	Raw          []byte
 	Local, Space []byte // name and namespace
 	Attrs        []Attr
 	Children     []Child // the first 64, in order
 	Unseen       int     // how many come behind those
 
-	of *Cutter
+	of   *Cutter
+	came []byte // Raw as it was cut: where children are, and declarations
 }
 
 // Child is an element directly inside another.

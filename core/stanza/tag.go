@@ -274,7 +274,8 @@ func split(name span, colon int) (prefix, local span) {
 // finish shows what was read. b begins with it.
 func (c *Cutter) finish(b []byte) Kind {
 	e, s := &c.out, &c.seen
-	e.of, e.Raw, e.Unseen = c, b[:c.pos:c.pos], s.unseen
+	e.of, e.came, e.Unseen = c, b[:c.pos:c.pos], s.unseen
+	e.Raw = e.came
 	e.Local, e.Space = s.local.of(b), s.space.of(b)
 	e.Attrs, e.Children = e.Attrs[:0], e.Children[:0]
 	for _, a := range s.attrs {
@@ -308,7 +309,7 @@ func (c *Cutter) inside(child *Child) (*Element, error) {
 	in.buf, in.from, in.lent, in.space = nil, 0, false, 0
 	in.reset()
 	for _, d := range c.scope {
-		in.base = append(in.base, ns{d.prefix.of(c.out.Raw), d.uri.of(c.out.Raw)})
+		in.base = append(in.base, ns{d.prefix.of(c.out.came), d.uri.of(c.out.came)})
 	}
 	in.Feed(child.Raw)
 	_, e, err := in.Next()

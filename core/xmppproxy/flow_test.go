@@ -44,6 +44,32 @@ func TestAClientIsHeldUpWhileItsServerDoesNotRead(t *testing.T) {
 	})
 }
 
+// What a header declares is declared by each stanza that uses it, once (RFC
+// 6120 §4.8.4), however often the stanza changes hands here.
+func TestAClientMayDeclarePrefixesInItsHeader(t *testing.T) {
+	within(t, nil, func(w *world) {
+		p := w.phone("tls")
+		more := strings.Replace(header, " to=", " xmlns:x='urn:x' xmlns:y='urn:y' to=", 1)
+		p.say(header)
+		p.say(auth("alice", "pw"))
+		p.say(more)
+		p.binds("phone")
+		p.enables()
+		p.say("<presence><show>chat</show><x:a y:b='1'/></presence><message to='bob@example.com'><x:a/></message>")
+		s := w.session("alice@example.com/phone")
+		const want = "<message xmlns:x='urn:x' to='bob@example.com'><x:a/></message>"
+		if got, _, ended := w.snapshot(s); len(got) != 2 || got[1] != want || ended != "" {
+			t.Fatalf("the server got %q, and the session ended %q", got, ended)
+		}
+		p.reset()
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		if got, _, _ := w.snapshot(s); len(got) != 3 || strings.Count(got[2], "xmlns:x=") != 1 || !strings.Contains(got[2], "<show>away</show>") {
+			t.Errorf("the server got %q", got)
+		}
+	})
+}
+
 func TestALongElementGoesThroughAWebSocketInPieces(t *testing.T) {
 	within(t, nil, func(w *world) {
 		p := w.phone("wss")
