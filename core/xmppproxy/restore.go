@@ -2,6 +2,7 @@ package xmppproxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -34,7 +35,13 @@ func (p *Proxy) load(ctx context.Context) error {
 		return fmt.Errorf("sessions: %w", err)
 	}
 	for _, s := range all {
-		if err := p.restore(ctx, s.key, s.record); err != nil {
+		switch err := p.restore(ctx, s.key, s.record); {
+		case err == nil:
+		case ctx.Err() != nil:
+			return fmt.Errorf("sessions: %w", context.Cause(ctx))
+		case errors.Is(err, errUnread):
+			p.log.Error("what waits in a session cannot be read now; it is kept for the next start", "err", err)
+		default:
 			p.log.Error("a session that was stored cannot be read, and is dropped", "err", err)
 			if err := p.journal.store.Remove(ctx, s.key); err != nil {
 				return fmt.Errorf("sessions: %w", err)
@@ -47,12 +54,18 @@ func (p *Proxy) load(ctx context.Context) error {
 	return nil
 }
 
+// errUnread: the store did not give what it has.
+var errUnread = errors.New("journal not read")
+
 // restore makes a line of what was stored of it.
 func (p *Proxy) restore(ctx context.Context, key string, record []byte) (err error) {
 	l := newLine(p, key)
 	l.mu.Lock()
 	read := func(each func(pos uint64, entry []byte) bool) error {
-		return p.journal.store.Read(ctx, key, 1, each)
+		if err := p.journal.store.Read(ctx, key, 1, each); err != nil {
+			return fmt.Errorf("%w: %w", errUnread, err)
+		}
+		return nil
 	}
 	l.s, err = session.Restore(time.Now(), &p.cfg.Policy, l, record, read)
 	if err != nil {
