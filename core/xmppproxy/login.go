@@ -58,9 +58,7 @@ type input struct {
 
 // startLogin begins with a header. c.mu is held.
 func (c *conn) startLogin(e *stanza.Element) (wrong string) {
-	select {
-	case c.p.logins <- struct{}{}:
-	default:
+	if !c.p.logins.take(c.flow.Info().Remote.Addr()) {
 		return "resource-constraint"
 	}
 	l := &login{c: c, wake: make(chan struct{}, 1)}
@@ -146,7 +144,7 @@ func (l *login) next() (input, error) {
 func (l *login) run() {
 	defer l.cancel()
 	err := l.steps()
-	<-l.c.p.logins
+	l.c.p.logins.give(l.c.flow.Info().Remote.Addr())
 	if l.up != nil {
 		l.up.Close(true)
 	}

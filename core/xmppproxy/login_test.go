@@ -139,7 +139,7 @@ func TestALoginThatTakesTooLongEnds(t *testing.T) {
 			if len(w.streams) > 0 {
 				<-w.streams[0].gone
 			}
-			if len(w.proxy.logins) != 0 {
+			if w.proxy.logins.taken() != 0 {
 				t.Error("its place is not free again")
 			}
 		})

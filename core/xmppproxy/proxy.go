@@ -59,7 +59,7 @@ type Config struct {
 
 	Sessions int           // of all users; 50,000
 	PerUser  int           // sessions of one; 64
-	Logins   int           // under way at once; 1,000
+	Logins   int           // under way at once; 1,000, an eighth of them from one address
 	Login    time.Duration // how long one may take; 60 s
 }
 
@@ -83,7 +83,7 @@ type Proxy struct {
 	journal *journal
 	alerts  *alerts
 	metrics *metrics
-	logins  chan struct{} // a place for each login under way
+	logins  *places // a place for each login under way
 	ready   chan struct{}
 
 	// life ends with Run; what it starts is counted in work.
@@ -113,7 +113,7 @@ func New(cfg Config, d Deps) *Proxy {
 	}
 	p := &Proxy{
 		cfg: cfg, domains: make(map[string]*Domain), notes: d.Notifier, log: d.Log.With("room", "xmpp"),
-		lines: newRegistry(), agenda: newAgenda(), logins: make(chan struct{}, cfg.Logins), ready: make(chan struct{}),
+		lines: newRegistry(), agenda: newAgenda(), logins: newPlaces(cfg.Logins), ready: make(chan struct{}),
 	}
 	p.life, p.end = context.WithCancel(context.Background())
 	p.journal = &journal{store: d.Store, ctx: p.life, log: p.log, most: maxWriters}

@@ -29,7 +29,8 @@ type world struct {
 	proxy    *Proxy
 	edge     *tunnel.Acceptor
 	next     byte
-	notifier Notifier // nil pushes nothing
+	remote   netip.AddrPort // of the next phone; zero is 192.0.2.1
+	notifier Notifier       // nil pushes nothing
 	stop     context.CancelFunc
 	over     sync.WaitGroup
 }
@@ -125,8 +126,12 @@ func (w *world) phone(transport string) *phone {
 	w.t.Helper()
 	w.next++
 	p := &phone{w: w}
+	remote := w.remote
+	if !remote.IsValid() {
+		remote = netip.MustParseAddrPort("192.0.2.1:4000")
+	}
 	f, err := w.edge.Open(tunnel.Info{UUID: [16]byte{w.next}, Service: "xmpp", Transport: transport, Public: "edge.example.com:5223",
-		Remote: netip.MustParseAddrPort("192.0.2.1:4000"), Since: time.Now()}, p)
+		Remote: remote, Since: time.Now()}, p)
 	if err != nil {
 		w.t.Fatal(err)
 	}
