@@ -69,7 +69,7 @@ func (s *Session) Consume(now time.Time, answer []byte) {
 	if s.sm {
 		s.toServer(consumed, nil)
 	}
-	if answer != nil {
+	if answer != nil && s.attached {
 		s.tellClient(n, answer)
 	}
 	s.settle(now)

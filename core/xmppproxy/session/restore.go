@@ -125,6 +125,9 @@ func (f *fold) session(now time.Time, p *Policy, out Out) *Session {
 			s.log.items = true
 		}
 	}
+	if r.flags&recRetired != 0 && r.since > 0 { // it waits since then
+		s.since = min(s.since, r.since)
+	}
 	if r.flags&recRetired != 0 || !s.resumable || s.previd == "" || s.smState != smOn {
 		s.retire(s.since)
 	}

@@ -98,12 +98,21 @@ func (u *up) drop() {
 func (s *Session) sentUp() uint64 { return s.up.out - uint64(len(s.up.pending)) }
 
 // toServer sends a stanza on, or keeps it until what it depends on is on disk.
+// One for which there is no place is not counted: the client sends it again.
 func (s *Session) toServer(k kind, raw []byte) {
 	if !s.server {
 		return
 	}
 	u := &s.up
+	waits := k != consumed && s.resumable && (k != theirs || u.gate > s.log.done)
+	if waits && u.bytes+len(raw) > maxPending || len(u.runs) >= mostRuns {
+		s.closeClient(streamError("resource-constraint", ""))
+		return
+	}
 	u.add(k)
+	if len(u.runs) > maxRuns {
+		s.askServer()
+	}
 	if k != theirs && s.resumable {
 		s.markUp()
 	}
@@ -113,11 +122,8 @@ func (s *Session) toServer(k kind, raw []byte) {
 		}
 		return
 	}
-	if s.resumable && u.gate > s.log.done {
-		if u.bytes += len(raw); u.bytes > maxPending {
-			s.closeClient(streamError("resource-constraint", ""))
-			return
-		}
+	if waits {
+		u.bytes += len(raw)
 		u.pending = append(u.pending, waiting{append([]byte(nil), raw...), u.gate})
 		return
 	}
@@ -150,6 +156,9 @@ func (s *Session) flushUp() {
 	}
 	s.written(uint64(n))
 	s.passSafe()
+	if n > 0 && (s.owes > 0 || s.resuming) { // the server was asked about less
+		s.askServer()
+	}
 }
 
 // passSafe counts what was consumed, once that is on disk.
@@ -198,9 +207,13 @@ func (s *Session) sendAck() {
 	}
 }
 
-// maxRuns is how much the numbers may deviate before the server is asked, so
-// that they are forgotten.
-const maxRuns = 16
+const (
+	// maxRuns is how much the numbers may deviate before the server is asked, so
+	// that they are forgotten.
+	maxRuns = 16
+	// mostRuns is how much they may while the server does not answer.
+	mostRuns = 256
+)
 
 // Ask sends a stanza of the core's own to the server. The answer, if there is
 // one, is for [Session.Skip].
@@ -212,7 +225,4 @@ func (s *Session) Ask(now time.Time, p []byte) {
 // own sends a stanza of the core's own to the server.
 func (s *Session) own(p []byte) {
 	s.toServer(ours, p)
-	if len(s.up.runs) > maxRuns {
-		s.askServer()
-	}
 }
