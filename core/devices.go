@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"sallyport/core/admin"
@@ -69,6 +70,9 @@ func (s *Server) told(device string, r push.Result) {
 		Accepted: r.Outcome == push.Accepted, Dead: r.Outcome == push.DeadToken, Suspect: r.Suspect, Since: r.DeadSince,
 	})
 	s.waker.Pushed(device, r)
+	if jid, im := strings.CutPrefix(id.AOR, location.SchemeXMPP); im && r.Outcome == push.DeadToken && s.xmpp != nil {
+		s.xmpp.Recheck(jid + "/" + id.Instance)
+	}
 }
 
 // scored is whether an accepted push woke its device.

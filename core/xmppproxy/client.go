@@ -16,13 +16,14 @@ type Client = notify.Client
 type Notifier interface {
 	// FromClient looks at each stanza of the client's. What is for the core
 	// itself, such as <enable/> of XEP-0357, is consumed, and answered unless
-	// answer is nil.
+	// answer is nil: then not at all, or by [Client.Answer].
 	FromClient(c Client, e *stanza.Element) (answer []byte, consumed bool)
 	// FromServer looks at each element from the server, and returns what the
 	// client gets in its place, nil to leave it.
 	FromServer(c Client, e *stanza.Element) *stanza.Element
 	// Pushable reports whether a push can reach the client. It is asked when a
-	// session begins or is restored, and after something was consumed.
+	// session begins or is restored, after something was consumed, and when
+	// [Client.Recheck] or [Proxy.Recheck] say so.
 	Pushable(c Client) bool
 	// Push tells of a stanza that waits, once for each. id is the same for the
 	// life of the stanza, over a restart too.

@@ -152,3 +152,35 @@ func (l *line) Others() time.Time {
 	}
 	return time.Unix(0, last)
 }
+
+// Answer implements Client.
+func (l *line) Answer(p []byte) {
+	l.mu.Lock()
+	if !l.gone {
+		l.s.Answer(time.Now(), p)
+	}
+	l.unlock()
+}
+
+// Recheck implements Client.
+func (l *line) Recheck() { l.p.agenda.at(recheck{l}, time.Now()) }
+
+// recheck asks anew whether a push can reach a line's client.
+type recheck struct{ *line }
+
+func (r recheck) tick(now time.Time) time.Time {
+	r.mu.Lock()
+	if !r.gone {
+		r.s.Registered(now, r.p.notes.Pushable(r.line))
+	}
+	r.unlock()
+	return time.Time{}
+}
+
+// Recheck is told that pushes to the client of a full JID may not arrive any
+// more, as when its token died. It does not wait.
+func (p *Proxy) Recheck(jid string) {
+	if l := p.lines.withJID(jid); l != nil {
+		l.Recheck()
+	}
+}

@@ -119,11 +119,13 @@ func (n *Notifier) enable(c Client, e *stanza.Element, node string, f map[string
 			tokens = append(tokens, t)
 		}
 	}
-	if _, err := n.loc.Enrol(s.id, tokens); err != nil {
+	touched, err := n.loc.Enrol(s.id, tokens)
+	if err != nil {
 		n.log.Warn("registration for pushes not kept", "device", s.id, "err", err)
 		return refusal(c, e, "wait", "resource-constraint", "")
 	}
-	return result(c, e, "")
+	n.moved(touched[1:])
+	return n.keep(c, e, touched, result(c, e, ""))
 }
 
 // maxTokens is what core/location keeps of a device.
@@ -244,8 +246,9 @@ func (n *Notifier) disable(c Client, e *stanza.Element, node string) []byte {
 	}
 	hash := nodeHash(node)
 	left := slices.DeleteFunc(d.Tokens, func(t location.Token) bool { return node == "" || t.Node == hash })
-	if _, err := n.loc.Enrol(s.id, left); err != nil {
+	touched, err := n.loc.Enrol(s.id, left)
+	if err != nil {
 		return refusal(c, e, "wait", "resource-constraint", "")
 	}
-	return result(c, e, "")
+	return n.keep(c, e, touched, result(c, e, ""))
 }

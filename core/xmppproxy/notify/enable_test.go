@@ -289,7 +289,8 @@ func FuzzFromClient(f *testing.F) {
 		}
 		c := &client{jid: "alice@example.com/'<&>"}
 		answer, consumed := n.FromClient(c, e)
-		if consumed != (answer != nil) {
+		set := e.Is(stanza.NSClient, "iq") && string(e.Attr("type")) == "set" // may have to be written down first
+		if !consumed && answer != nil || consumed && answer == nil && !set {
 			t.Fatalf("%q: consumed %v, answered %q", text, consumed, answer)
 		}
 		if answer != nil {

@@ -34,7 +34,7 @@ type town struct {
 	t     *testing.T
 	apple *pushtest.APNs
 	loc   *location.Location
-	store *location.Memory
+	store *slowStore
 	log   *lines
 }
 
@@ -42,7 +42,12 @@ type town struct {
 type client struct {
 	jid    string
 	others atomic.Pointer[time.Time]
+	late   atomic.Pointer[string] // the last answer that came later
+	again  atomic.Int32           // how often it was to be asked about
 }
+
+func (c *client) Answer(p []byte) { s := string(p); c.late.Store(&s) }
+func (c *client) Recheck()        { c.again.Add(1) }
 
 // busy says that another client of the user is active now.
 func (c *client) busy() {
@@ -116,7 +121,7 @@ func inTown(t *testing.T, cfg notify.Config, f func(w *town)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := &town{t: t, apple: apple, store: &location.Memory{}, log: &lines{}}
+		w := &town{t: t, apple: apple, store: &slowStore{put: func() error { return nil }}, log: &lines{}}
 		w.loc = location.New(location.Config{}, w.store, nil)
 		pushes := push.New(push.Config{Enabled: true}, []push.App{
 			{ID: bundle, Provider: push.ProviderAPNs, TeamID: team, Privacy: push.PrivacyFull, Sender: sender, Run: sender.Run},
@@ -169,6 +174,10 @@ func (w *town) ask(c *client, text string) *stanza.Element {
 	answer, consumed := w.FromClient(c, parse(w.t, text))
 	if !consumed {
 		w.t.Fatalf("not answered: %s", text)
+	}
+	if answer == nil { // once it is safe
+		synctest.Wait()
+		return parse(w.t, *c.late.Load())
 	}
 	return parse(w.t, string(answer))
 }

@@ -29,6 +29,11 @@ type Client interface {
 	// Others is when another client of the account was last active: now if it is,
 	// zero if none ever was.
 	Others() time.Time
+	// Answer gives the client the answer to what was consumed. It is not called
+	// from within the Notifier's methods.
+	Answer(p []byte)
+	// Recheck has [Notifier.Pushable] asked anew soon. It does not wait.
+	Recheck()
 }
 
 // Waker pushes; *wake.Waker is one. None of its methods blocks.
@@ -81,6 +86,7 @@ type Notifier struct {
 	log     *slog.Logger
 	metrics *metrics
 	sooner  chan struct{} // holds a token when the first of later changed
+	kept    chan keeping
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -112,14 +118,20 @@ func New(cfg Config, d Deps) *Notifier {
 	}
 	return &Notifier{
 		cfg: cfg, loc: d.Location, waker: d.Waker, apps: d.Apps, log: d.Log.With("room", "xmpp"),
-		metrics: newMetrics(d.Registry), sooner: make(chan struct{}, 1),
+		metrics: newMetrics(d.Registry), sooner: make(chan struct{}, 1), kept: make(chan keeping, maxKept),
 		clients: make(map[Client]*state), warned: make(map[string]struct{}),
 	}
 }
 
-// Run sends the pushes that waited for another client of their user to fall
-// idle, until ctx ends. Those that wait then are not sent.
+// Run writes down what clients register, and sends the pushes that waited for
+// another client of their user to fall idle, until ctx ends. Those that wait then
+// are not sent.
 func (n *Notifier) Run(ctx context.Context) error {
+	var writing sync.WaitGroup
+	defer writing.Wait()
+	for range keepers {
+		writing.Go(func() { n.keeper(ctx) })
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {

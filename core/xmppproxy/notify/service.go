@@ -93,12 +93,15 @@ func (n *Notifier) unregister(c Client, e *stanza.Element, name string) []byte {
 	defer n.mu.Unlock()
 	s := n.of(c)
 	s.offers = nil
-	if _, known := n.loc.Device(s.id); known {
-		if _, err := n.loc.Enrol(s.id, nil); err != nil {
-			return refusal(c, e, "wait", "resource-constraint", "")
-		}
+	done := result(c, e, completed(name))
+	if _, known := n.loc.Device(s.id); !known {
+		return done
 	}
-	return result(c, e, completed(name))
+	touched, err := n.loc.Enrol(s.id, nil)
+	if err != nil {
+		return refusal(c, e, "wait", "resource-constraint", "")
+	}
+	return n.keep(c, e, touched, done)
 }
 
 // completed is the answer to a command that is done (XEP-0050 §3.4).

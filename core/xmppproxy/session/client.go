@@ -75,6 +75,15 @@ func (s *Session) Consume(now time.Time, answer []byte) {
 	s.settle(now)
 }
 
+// Answer is the answer to what Consume took, where it comes later.
+func (s *Session) Answer(now time.Time, p []byte) {
+	if s.ended || s.retired || s.retiring {
+		return
+	}
+	s.tellClient(now.UnixNano(), p)
+	s.settle(now)
+}
+
 // Heard takes any other sign of life.
 func (s *Session) Heard(now time.Time) {
 	if s.attached && !s.ended {
