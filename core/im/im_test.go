@@ -196,6 +196,34 @@ func TestADeviceThatDoesNotTakeAMessageRests(t *testing.T) {
 	})
 }
 
+// A device may look, and still nothing can be sent to it: its contact is one that
+// cannot be written into a request.
+func TestADeviceThatLooksAndCannotBeSentToRests(t *testing.T) {
+	inHouse(t, im.Config{}, &im.Memory{}, func(h *house) {
+		h.comes(phone, "a", "fresh")
+		h.isDeaf(50)
+		h.looks(phone, im.Itself)
+		if left := h.isDeaf(0); left != 49 {
+			t.Errorf("it was tried %d times in no time", 50-left)
+		}
+		time.Sleep(5 * time.Second)
+		h.hears(phone + ": a")
+	})
+}
+
+func TestADeviceThatComesBackWhileAMessageIsOutIsSentItAtOnce(t *testing.T) {
+	inHouse(t, im.Config{}, &im.Memory{}, func(h *house) {
+		h.comes(phone, "a", "fresh")
+		h.slow[phone] = true
+		h.looks(phone, im.Itself)
+		h.hears(phone + ": a")
+		h.looks(phone, im.Itself) // on a new flow; the old one says nothing any more
+		h.slow[phone] = false
+		h.late[0](im.Kept)
+		h.hears(phone + ": a")
+	})
+}
+
 func TestR15_TheHeirsOfADeviceThatIsGone(t *testing.T) {
 	inHouse(t, im.Config{}, &im.Memory{}, func(h *house) {
 		h.comes(phone, "both mine", "fresh")

@@ -32,6 +32,7 @@ type house struct {
 	sight map[string]im.Sight
 	say   map[string]im.Verdict // what a device answers; Delivered if nothing is said
 	slow  map[string]bool       // devices that answer when told to
+	deaf  int                   // so often nothing can be sent to who looks
 	late  []func(im.Verdict)    // of those
 	heard []string              // what was sent, as "device: text"
 	ended []string
@@ -72,6 +73,15 @@ func (h *house) looks(device string, s im.Sight) {
 	synctest.Wait()
 }
 
+// isDeaf has nothing sent, so often, to who looks, and returns how often is left
+// of before.
+func (h *house) isDeaf(times int) (left int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	left, h.deaf = h.deaf, times
+	return left
+}
+
 // Looks implements im.Courier.
 func (h *house) Looks(device string) im.Sight {
 	h.mu.Lock()
@@ -93,7 +103,8 @@ func (h *house) Ended(device string, data []byte, v im.Verdict) {
 
 func (h *house) sends(device, text string, done func(im.Verdict)) bool {
 	h.mu.Lock()
-	if h.sight[device] == im.Nobody {
+	if h.sight[device] == im.Nobody || h.deaf > 0 {
+		h.deaf = max(h.deaf-1, 0)
 		h.mu.Unlock()
 		return false
 	}

@@ -177,7 +177,8 @@ func (s *Service) deliver(b *box, e entry) {
 	}
 	verdict := make(chan Verdict, 1)
 	if !s.courier.Deliver(b.device, time.UnixMilli(e.added), data, func(v Verdict) { verdict <- v }) {
-		return // it has just ceased to look
+		s.rest(b) // it has just ceased to look, or cannot be sent to
+		return
 	}
 	v, ok := s.meanwhile(b, verdict, nil)
 	if !ok {
@@ -256,6 +257,10 @@ func (s *Service) rest(b *box) {
 		return
 	}
 	s.mu.Lock()
+	if b.again { // while the message was out
+		s.mu.Unlock()
+		return
+	}
 	d := min(firstRest<<min(b.tries, 10), lastRest)
 	b.tries++
 	b.rests = time.Now().Add(d)
