@@ -76,7 +76,9 @@ func (s *Store) newMessages(ctx context.Context) (*Messages, error) {
 	m.stream, err = m.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: messageStream, Subjects: []string{messageSubject + "*"}, Storage: jetstream.FileStorage,
 		Replicas: s.cfg.Replicas, Discard: jetstream.DiscardNew, MaxMsgs: maxHeld, MaxBytes: maxHeldBytes,
-		MaxMsgSize: maxHeldSize, MaxAge: heldKeep, Duplicates: heldKnown, AllowDirect: true,
+		MaxMsgSize: maxHeldSize, MaxAge: heldKeep, Duplicates: heldKnown,
+		// A copy that answers for the leader may lag behind what was acknowledged.
+		AllowDirect: s.embedded != nil,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("store stream %s with %d replicas: %w", messageStream, s.cfg.Replicas, err)

@@ -15,6 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
 	"sallyport/core/im"
 	"sallyport/core/jetstream"
 	"sallyport/core/vault"
@@ -179,6 +182,30 @@ func TestCoresOfAClusterHearWhatTheOthersHoldAndDeliver(t *testing.T) {
 	within(t, w.news)
 	if !slices.Equal(w.removed, []uint64{seq}) {
 		t.Errorf("told that %v are gone, want %d", w.removed, seq)
+	}
+}
+
+// A server that lags behind would say that a message which was acknowledged just
+// now is not there, and its core would forget it.
+func TestB21_InAClusterMessagesAreReadFromTheLeader(t *testing.T) {
+	cfg := cluster(t)
+	s := open(t, cfg)
+	defer closed(t, s)
+	conn, err := nats.Connect(cfg.NATS[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	js, err := natsjs.New(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), "sallyport_im")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stream.CachedInfo().Config.AllowDirect {
+		t.Error("any copy may answer")
 	}
 }
 
