@@ -282,18 +282,31 @@ func (s *Service) Got(device, id string) {
 // Delivered says that the device has got a message after all: it answered one
 // late, which is held since. From now on it is not sent again.
 func (s *Service) Delivered(device, id string) {
-	k := keyOf(id)
+	s.late(device, keyOf(id), Delivered, func(e entry) { s.erase(e.seq, device) })
+}
+
+// Refused is Delivered for one that the device does not want: its courier hears
+// that it has ended.
+func (s *Service) Refused(device, id string) {
+	s.late(device, keyOf(id), Refused, func(e entry) {
+		if data, ok := s.read(device, e); ok && s.erase(e.seq, device) && !e.taken {
+			s.courier.Ended(device, data, Refused)
+		}
+	})
+}
+
+func (s *Service) late(device string, k key, v Verdict, end func(entry)) {
+	s.note(device, k, v)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.had(device, k)
 	b := s.boxes[device]
 	if b == nil || s.closed {
 		return
 	}
 	if i := b.find(k); i >= 0 {
-		seq := b.held[i].seq
-		s.leave(device, seq)
-		s.m.ended.WithLabelValues("delivered").Inc()
-		s.workers.Go(func() { s.erase(seq, device) })
+		e := b.held[i]
+		s.leave(device, e.seq)
+		s.m.ended.WithLabelValues(map[Verdict]string{Delivered: "delivered", Refused: "refused"}[v]).Inc()
+		s.workers.Go(func() { end(e) })
 	}
 }

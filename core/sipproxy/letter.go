@@ -65,11 +65,8 @@ func (l *letter) Send(done func(im.Verdict)) bool {
 		return false
 	}
 	return l.p.hand(l.id, l.name(), pe, out, func(res *sip.Response) { l.answered(pe, res) }, func(v im.Verdict, late bool) {
-		if late && v != im.Kept {
-			l.p.im.Delivered(l.id.String(), l.name())
-			return
-		}
 		if late {
+			l.p.late(l.id, l.name(), v)
 			return
 		}
 		switch v { // unless the sender has had the client's own answer

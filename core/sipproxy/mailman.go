@@ -68,12 +68,11 @@ func (m mailman) Deliver(device string, added time.Time, data []byte, done func(
 	}
 	return p.hand(who, env.Name, pe, out, nil, func(v im.Verdict, late bool) {
 		switch {
-		case late && v != im.Kept:
-			if who != id {
+		case late:
+			if v == im.Delivered && who != id {
 				p.im.Got(who.String(), env.Name)
 			}
-			p.im.Delivered(device, env.Name)
-		case late:
+			p.late(id, env.Name, v)
 		default:
 			if v == im.Kept && !env.Quiet {
 				p.asleepAgain(who, req, env.Name)
@@ -84,6 +83,17 @@ func (m mailman) Deliver(device string, added time.Time, data []byte, done func(
 			done(v)
 		}
 	})
+}
+
+// late notes what a client said to a message after it was held.
+func (p *Proxy) late(id location.DeviceID, name string, v im.Verdict) {
+	switch v {
+	case im.Delivered:
+		p.im.Delivered(id.String(), name)
+	case im.Refused:
+		p.im.Refused(id.String(), name)
+	case im.Kept, im.Elsewhere:
+	}
 }
 
 // Ended implements im.Courier.

@@ -100,6 +100,45 @@ func TestRFC5438_ASenderWhoAsksForItHearsThatAMessageFailed(t *testing.T) {
 	})
 }
 
+// The phone takes its time, and the sender has heard 202 by then.
+func TestRFC5438_ASenderHearsOfARefusalThatComesLate(t *testing.T) {
+	for name, held := range map[string]bool{"as it came": false, "once held": true} {
+		t.Run(name, func(t *testing.T) {
+			inTown(t, func(t *testing.T, w *town) {
+				ph := w.phone("alice", "tls").awake()
+				if held {
+					ph.sleeps()
+				}
+				w.pbx.say(w.texts("sip:alice@example.com", "carol", "m1", 1, cpim("sip:carol@example.com", "negative-delivery"),
+					"Content-Type: message/cpim")...)
+				if held {
+					w.pbx.hears("SIP/2.0 202")
+					ph.wakes()
+				}
+				m := ph.hears("MESSAGE")
+				for range 3 { // it looks all the while
+					ph.inactive(false)
+					pass(2 * time.Second)
+				}
+				if !held {
+					w.pbx.hears("SIP/2.0 100")
+					w.pbx.hears("SIP/2.0 202")
+				}
+				ph.say(reply(m, 415)...)
+				if m := w.pbx.hears("MESSAGE sip:carol@example.com SIP/2.0"); !strings.Contains(m, "<failed/>") {
+					t.Errorf("the receipt is\n%s", m)
+				} else {
+					w.pbx.say(reply(m, 200)...)
+				}
+				w.pbx.silence()
+				ph.sleeps()
+				ph.wakes()
+				ph.silence()
+			})
+		})
+	}
+}
+
 func TestRFC5438_NoReceiptThatNobodyWantsOrThatGoesToAStranger(t *testing.T) {
 	const all = "positive-delivery, negative-delivery, processing"
 	for name, body := range map[string]string{
