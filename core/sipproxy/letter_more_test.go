@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sallyport/core/location"
 )
 
 // Limits of what is held, and users with several devices (ADR 33).
@@ -136,6 +138,25 @@ func TestR15_WhatWaitsForAPhoneThatIsGoneGoesToAnotherUnlessThatHasHadIt(t *test
 		if !w.im.Empty() {
 			t.Error("something is held still")
 		}
+	})
+}
+
+// A phone whose token for calls is dead is gone for calls only: its messages are
+// pushed, and wait for it.
+func TestB19_WhatWaitsForAPhoneWithATokenForMessagesStaysItsOwn(t *testing.T) {
+	two(t, func(t *testing.T, w *town, a, b *phone) {
+		a.awake()
+		b.asleep()
+		w.loc.Told(b.id(), location.Answer{Token: location.TokenID{Provider: "apns", Kind: "voip", Value: "aaalice2"}, At: time.Now(), Dead: true})
+		w.pbx.say(w.texts("sip:"+w.token(b)+"@"+advertise, "carol", "m1", 1, "for the phone")...)
+		w.pbx.hears("SIP/2.0 202")
+		w.pushed(0, "message")
+		a.silence()
+		a.sleeps()
+		a.wakes()
+		a.silence()
+		b.wakes()
+		b.reads("for the phone")
 	})
 }
 

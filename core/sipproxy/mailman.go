@@ -139,7 +139,7 @@ func (p *Proxy) reader(id location.DeviceID) (*peer, location.DeviceID) {
 		switch state := p.stateOn(dev, pe); {
 		case state == liveness.Foreground:
 			return pe, id
-		case state != liveness.Gone:
+		case state != liveness.Gone || p.notable(dev):
 			return nil, id
 		}
 	}
@@ -149,6 +149,12 @@ func (p *Proxy) reader(id location.DeviceID) (*peer, location.DeviceID) {
 		}
 	}
 	return nil, id
+}
+
+// notable says whether a device can be told of a message, which it may while it
+// is gone for calls (B19).
+func (p *Proxy) notable(dev location.Device) bool {
+	return p.cfg.PushEnabled && p.waker.CanNote(wakeDevice(dev))
 }
 
 // mail has what is held for a device delivered: it has just come back. So is
