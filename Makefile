@@ -18,7 +18,7 @@ PEERS        ?=
 RACE       ?= $(if $(filter true,$(CI)),-race,)
 TIMEOUT    ?= 15m
 
-.PHONY: help build test vet unit race fuzz lint bench bench-peers soak im-soak hostile peers clean
+.PHONY: help build test vet unit race fuzz lint bench bench-im bench-peers soak im-soak hostile peers clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ lint: ## gofmt, vet, golangci-lint, shellcheck (the last two where installed)
 
 bench: ## every benchmark, with allocations
 	$(GO) test -p 1 -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(PKGS)
+
+bench-im: ## chat through edge and core beside Prosody alone, and what a parked XMPP session holds
+	$(GO) test -run '^$$' -bench 'Chat|Parked' -benchtime 1x -count 3 ./test/xmpp
 
 bench-peers: ## Sallyport beside two-hop Kamailio, PEERS_ROUNDS (3) rounds in turn: the table of docs/benchmarks.md
 	$(GO) run ./test/load/peers -rounds $(PEERS_ROUNDS) $(PEERS)

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sallyport/test/process"
 )
 
 // BaresipConfig says who a baresip is and where it registers.
@@ -26,7 +28,7 @@ type BaresipConfig struct {
 
 // Baresip is a SIP user agent whose sound goes round in a loop.
 type Baresip struct {
-	*Process
+	*process.Process
 	// Dir holds its configuration and instance.
 	Dir    string
 	events *events
@@ -56,24 +58,24 @@ ctrl_tcp_listen 127.0.0.1:%d
 // StartBaresip runs the client; it registers by itself.
 func StartBaresip(t testing.TB, cfg BaresipConfig) *Baresip {
 	t.Helper()
-	path := Need(t, "baresip")
+	path := process.Need(t, "baresip")
 	b := &Baresip{Dir: cfg.Dir, events: newEvents(), t: t}
 	if b.Dir == "" {
-		b.Dir = tempDir(t)
+		b.Dir = process.TempDir(t)
 	}
 	if cfg.Transport == "" {
 		cfg.Transport = "tls"
 	}
 	user, _, _ := strings.Cut(strings.TrimPrefix(cfg.AOR, "sip:"), "@")
-	port := FreePort(t)
-	writeFile(t, filepath.Join(b.Dir, "config"), fmt.Sprintf(baresipConfig, cfg.CAFile, b.Dir, port))
-	writeFile(t, filepath.Join(b.Dir, "contacts"), "")
-	writeFile(t, filepath.Join(b.Dir, "accounts"), "")
+	port := process.FreePort(t)
+	process.WriteFile(t, filepath.Join(b.Dir, "config"), fmt.Sprintf(baresipConfig, cfg.CAFile, b.Dir, port))
+	process.WriteFile(t, filepath.Join(b.Dir, "contacts"), "")
+	process.WriteFile(t, filepath.Join(b.Dir, "accounts"), "")
 	account := fmt.Sprintf(
 		"<%s;transport=%s>;auth_user=%s;auth_pass=%s;outbound=\"sip:%s;transport=%[2]s\";sipnat=outbound;regint=300;answermode=manual",
 		cfg.AOR, cfg.Transport, user, cfg.Password, cfg.Addr)
-	b.Process = launch(t, spec{name: "baresip", path: path, args: []string{"-f", b.Dir, "-v"}, dir: b.Dir})
-	b.until(t, func() (err error) {
+	b.Process = process.Launch(t, process.Spec{Name: "baresip", Path: path, Args: []string{"-f", b.Dir, "-v"}, Dir: b.Dir})
+	b.Until(t, func() (err error) {
 		b.ctl, err = net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), time.Second)
 		return err
 	})
@@ -133,7 +135,7 @@ func (b *Baresip) Do(command, params string) {
 // CALL_INCOMING, CALL_RINGING, CALL_ESTABLISHED and CALL_CLOSED.
 func (b *Baresip) Expect(ctx context.Context, name string) Event {
 	b.t.Helper()
-	ev, err := b.events.expect(ctx, name, b.exited)
+	ev, err := b.events.expect(ctx, name, b.Exited())
 	if err != nil {
 		b.t.Fatalf("baresip: %v", err)
 	}

@@ -11,12 +11,14 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"sallyport/test/process"
 )
 
 // Chromium is Debian's browser without a screen. It is driven by the DevTools
 // protocol over a pair of pipes: JSON messages that end with a NUL.
 type Chromium struct {
-	*Process
+	*process.Process
 	t testing.TB
 	w *os.File // commands
 
@@ -55,11 +57,11 @@ func StartChromium(t testing.TB, trusted string) *Chromium {
 		t.Fatal(err)
 	}
 	c.w = w
-	dir := tempDir(t)
-	c.Process = launch(t, spec{
-		name: "chromium", path: path, dir: dir, files: []*os.File{commands, told},
-		env: []string{"HOME=" + dir, "XDG_CONFIG_HOME=" + dir, "XDG_CACHE_HOME=" + dir},
-		args: []string{
+	dir := process.TempDir(t)
+	c.Process = process.Launch(t, process.Spec{
+		Name: "chromium", Path: path, Dir: dir, Files: []*os.File{commands, told},
+		Env: []string{"HOME=" + dir, "XDG_CONFIG_HOME=" + dir, "XDG_CACHE_HOME=" + dir},
+		Args: []string{
 			"--headless", "--remote-debugging-pipe", "--user-data-dir=" + filepath.Join(dir, "data"),
 			"--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--no-proxy-server",
 			"--disable-background-networking", "--disable-component-update", "--disable-extensions",
@@ -92,7 +94,7 @@ func needAny(t testing.TB, programs ...string) string {
 			return path
 		}
 	}
-	return Need(t, programs[len(programs)-1])
+	return process.Need(t, programs[len(programs)-1])
 }
 
 // listen hands out replies and what pages tell until the browser ends.
@@ -149,9 +151,9 @@ func (c *Chromium) do(session, method string, params, into any) error {
 			return nil
 		}
 		return json.Unmarshal(m.Result, into)
-	case <-c.exited:
+	case <-c.Exited():
 		return errors.New(method + ": the browser has ended")
-	case <-time.After(startLimit):
+	case <-time.After(process.StartLimit):
 		return errors.New(method + ": no reply")
 	}
 }
@@ -180,7 +182,7 @@ func (c *Chromium) Open(url string, cfg WebPhoneConfig) *WebPage {
 	c.must("", "Target.createTarget", fields{"url": "about:blank"}, &made)
 	c.must("", "Target.attachToTarget", fields{"targetId": made.TargetID, "flatten": true}, &made)
 	p := &WebPage{
-		WebPhone: &WebPhone{name: "page", events: newEvents(), over: c.exited, t: c.t},
+		WebPhone: &WebPhone{name: "page", events: newEvents(), over: c.Exited(), t: c.t},
 		browser:  c, session: made.SessionID, target: made.TargetID,
 	}
 	p.send = func(command []byte) error {
@@ -207,7 +209,7 @@ func (p *WebPage) hear(m devtools) {
 			_, _ = p.events.Write([]byte(said.Payload + "\n"))
 		}
 	case "Runtime.exceptionThrown", "Runtime.consoleAPICalled":
-		fmt.Fprintf(p.browser.out, "%s: %s\n", m.Method, m.Params)
+		p.browser.Notef("%s: %s\n", m.Method, m.Params)
 	}
 }
 

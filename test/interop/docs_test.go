@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"sallyport/test/process"
 )
 
 // What the deploy pages tell operators to write must pass the services' own
@@ -24,7 +26,7 @@ func TestTheConfigsOfTheDeployPagesPassTheCheck(t *testing.T) {
 			t.Fatalf("deploy-%s.md has no toml block", service)
 		}
 		file := filepath.Join(t.TempDir(), service+".toml")
-		writeFile(t, file, config)
+		process.WriteFile(t, file, config)
 		for _, path := range []string{file, filepath.Join("..", "..", "deploy", service+".toml")} {
 			if out, err := exec.Command(filepath.Join(bin, "sallyport-"+service), "-check", "-config", path).CombinedOutput(); err != nil {
 				t.Errorf("sallyport-%s -check of %s: %v\n%s", service, filepath.Base(path), err, out)

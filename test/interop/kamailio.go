@@ -14,6 +14,8 @@ import (
 	"testing"
 	"text/template"
 	"time"
+
+	"sallyport/test/process"
 )
 
 var (
@@ -39,7 +41,7 @@ type KamailioConfig struct {
 
 // Kamailio is a running PBX.
 type Kamailio struct {
-	*Process
+	*process.Process
 	Domain string
 	// Addr is its HOST:PORT, for TCP and UDP.
 	Addr string
@@ -49,7 +51,7 @@ type Kamailio struct {
 // StartKamailio runs a PBX until t ends.
 func StartKamailio(t testing.TB, cfg KamailioConfig) *Kamailio {
 	t.Helper()
-	path := Need(t, "kamailio")
+	path := process.Need(t, "kamailio")
 	if cfg.Domain == "" {
 		cfg.Domain = "example.com"
 	}
@@ -58,8 +60,8 @@ func StartKamailio(t testing.TB, cfg KamailioConfig) *Kamailio {
 		needKamailio(t, "outbound")
 		config = kamailioPathConfig
 	}
-	port := FreePort(t)
-	k := &Kamailio{Domain: cfg.Domain, Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), dir: tempDir(t)}
+	port := process.FreePort(t)
+	k := &Kamailio{Domain: cfg.Domain, Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), dir: process.TempDir(t)}
 	var text strings.Builder
 	if err := template.Must(template.New("kamailio.cfg").Parse(config)).Execute(&text, struct {
 		KamailioConfig
@@ -73,13 +75,13 @@ func StartKamailio(t testing.TB, cfg KamailioConfig) *Kamailio {
 		copyTables(t, filepath.Join(k.dir, "dbtext"))
 	}
 	file := filepath.Join(k.dir, "kamailio.cfg")
-	writeFile(t, file, text.String())
-	k.Process = launch(t, spec{
-		name: "kamailio", path: path, dir: k.dir,
+	process.WriteFile(t, file, text.String())
+	k.Process = process.Launch(t, process.Spec{
+		Name: "kamailio", Path: path, Dir: k.dir,
 		// -DD: stay in the foreground, yet with workers.
-		args: []string{"-f", file, "-DD", "-E", "-Y", k.dir, "-w", k.dir, "-m", "64", "-M", "8"},
+		Args: []string{"-f", file, "-DD", "-E", "-Y", k.dir, "-w", k.dir, "-m", "64", "-M", "8"},
 	})
-	k.until(t, k.ping)
+	k.Until(t, k.ping)
 	return k
 }
 
@@ -93,9 +95,9 @@ func copyTables(t testing.TB, dir string) {
 	for _, table := range []string{"version", "presentity", "active_watchers", "watchers", "xcap"} {
 		text, err := os.ReadFile(filepath.Join("/usr/share/kamailio/dbtext/kamailio", table))
 		if err != nil {
-			lack(t, "Kamailio's tables for db_text are not installed: "+err.Error())
+			process.Lack(t, "Kamailio's tables for db_text are not installed: "+err.Error())
 		}
-		writeFile(t, filepath.Join(dir, table), string(text))
+		process.WriteFile(t, filepath.Join(dir, table), string(text))
 	}
 }
 
@@ -107,7 +109,7 @@ func needKamailio(t testing.TB, name string) {
 			return
 		}
 	}
-	lack(t, "Kamailio's module "+name+" is not installed; test/interop/setup installs it")
+	process.Lack(t, "Kamailio's module "+name+" is not installed; test/interop/setup installs it")
 }
 
 // ping asks the PBX for its abilities over UDP.

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"sallyport/test/process"
 )
 
 // LinphoneConfig says who a Linphone is and where it registers.
@@ -29,7 +31,7 @@ type LinphoneConfig struct {
 // Linphone is Debian's linphone-daemon: liblinphone without a screen, and here
 // without sound.
 type Linphone struct {
-	*Process
+	*process.Process
 	// Dir holds its configuration, instance and files.
 	Dir    string
 	events *events
@@ -74,15 +76,15 @@ domain=%[7]s
 // StartLinphone runs the client; it registers by itself.
 func StartLinphone(t testing.TB, cfg LinphoneConfig) *Linphone {
 	t.Helper()
-	path := Need(t, "linphone-daemon")
+	path := process.Need(t, "linphone-daemon")
 	l := &Linphone{Dir: cfg.Dir, events: newEvents(), t: t}
 	rc := filepath.Join(l.Dir, "linphonerc")
 	if l.Dir == "" {
-		l.Dir = tempDir(t)
+		l.Dir = process.TempDir(t)
 		rc = filepath.Join(l.Dir, "linphonerc")
 		user, domain, _ := strings.Cut(strings.TrimPrefix(cfg.AOR, "sip:"), "@")
-		writeFile(t, rc, fmt.Sprintf(linphoneConfig, cfg.AOR, cfg.Password, cfg.Addr, cfg.CAFile, cfg.Push, user, domain, uuid()))
-		makeDir(t, filepath.Join(l.Dir, ".local", "share", "linphone")) // it does not make it itself
+		process.WriteFile(t, rc, fmt.Sprintf(linphoneConfig, cfg.AOR, cfg.Password, cfg.Addr, cfg.CAFile, cfg.Push, user, domain, uuid()))
+		process.MakeDir(t, filepath.Join(l.Dir, ".local", "share", "linphone")) // it does not make it itself
 	}
 	// The socket's name is taken to be below /tmp.
 	ctl := filepath.Join(l.Dir, fmt.Sprintf("ctl-%d", time.Now().UnixNano()))
@@ -91,12 +93,12 @@ func StartLinphone(t testing.TB, cfg LinphoneConfig) *Linphone {
 		t.Fatal(err)
 	}
 	log := filepath.Join(l.Dir, "log")
-	l.Process = launch(t, spec{
-		name: "linphone-daemon", path: path, dir: l.Dir,
-		args: []string{"--config", rc, "--log", log, "--pipe", below},
-		env:  []string{"HOME=" + l.Dir, "XDG_RUNTIME_DIR=" + l.Dir, "PULSE_SERVER=unix:" + l.Dir + "/none", "ALSA_CONFIG_PATH=/dev/null"},
+	l.Process = process.Launch(t, process.Spec{
+		Name: "linphone-daemon", Path: path, Dir: l.Dir,
+		Args: []string{"--config", rc, "--log", log, "--pipe", below},
+		Env:  []string{"HOME=" + l.Dir, "XDG_RUNTIME_DIR=" + l.Dir, "PULSE_SERVER=unix:" + l.Dir + "/none", "ALSA_CONFIG_PATH=/dev/null"},
 	})
-	l.until(t, func() (err error) {
+	l.Until(t, func() (err error) {
 		l.ctl, err = net.Dial("unix", ctl)
 		return err
 	})
@@ -110,7 +112,7 @@ func StartLinphone(t testing.TB, cfg LinphoneConfig) *Linphone {
 		l.ctl.Close()
 		<-heard
 		if t.Failed() {
-			logFile(t, log)
+			process.LogFile(t, log)
 		}
 	})
 	return l
@@ -182,7 +184,7 @@ func (l *Linphone) forgetInstance() {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	writeFile(l.t, rc, regexp.MustCompile(`(?m)^uuid=.*\n`).ReplaceAllString(string(text), ""))
+	process.WriteFile(l.t, rc, regexp.MustCompile(`(?m)^uuid=.*\n`).ReplaceAllString(string(text), ""))
 }
 
 // Do gives a command, such as "call sip:alice@example.com", "answer" and
@@ -199,7 +201,7 @@ func (l *Linphone) Do(command string) {
 // LinphoneCallOutgoingRinging, LinphoneCallStreamsRunning, LinphoneCallEnd).
 func (l *Linphone) Expect(ctx context.Context, name string) Event {
 	l.t.Helper()
-	ev, err := l.events.expect(ctx, name, l.exited)
+	ev, err := l.events.expect(ctx, name, l.Exited())
 	if err != nil {
 		l.t.Fatalf("linphone: %v", err)
 	}

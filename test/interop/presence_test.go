@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sallyport/test/phone"
+	"sallyport/test/process"
 )
 
 // Presence of phones that sleep, behind a Kamailio that is the presence server.
@@ -82,7 +83,7 @@ func (w *watcher) all() []string {
 // until waits until what the watcher saw last is as wanted.
 func (w *watcher) until(t *testing.T, what string, within time.Duration, is func(doc string) bool) {
 	t.Helper()
-	if err := Poll(within, func() error {
+	if err := process.Poll(within, func() error {
 		all := w.all()
 		if len(all) == 0 || !is(all[len(all)-1]) {
 			return fmt.Errorf("the watcher has not seen %s, but %q", what, all)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sallyport/test/process"
 )
 
 //go:embed scenarios/*.xml
@@ -20,7 +22,7 @@ const sippLimit = 25 * time.Second
 
 // Sipp is a caller or callee behind the PBX, one scenario for one call.
 type Sipp struct {
-	*Process
+	*process.Process
 	// User is what the PBX calls a callee by: sip:User@domain.
 	User string
 	// Port is where it listens.
@@ -55,7 +57,7 @@ func StartCaller(t testing.TB, k *Kamailio, c SippCall) *Sipp {
 func StartCallee(t testing.TB, scenario string) *Sipp {
 	t.Helper()
 	s := startSipp(t, SippCall{Scenario: scenario})
-	s.until(t, func() error { return listening(s.Port) })
+	s.Until(t, func() error { return listening(s.Port) })
 	return s
 }
 
@@ -74,22 +76,22 @@ func listening(port int) error {
 
 func startSipp(t testing.TB, c SippCall, args ...string) *Sipp {
 	t.Helper()
-	path := Need(t, "sipp")
+	path := process.Need(t, "sipp")
 	text, err := scenarios.ReadFile("scenarios/" + c.Scenario + ".xml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Sipp{Port: FreePort(t), dir: tempDir(t)}
+	s := &Sipp{Port: process.FreePort(t), dir: process.TempDir(t)}
 	s.User = "uas-" + strconv.Itoa(s.Port)
 	file := filepath.Join(s.dir, c.Scenario+".xml")
-	writeFile(t, file, strings.ReplaceAll(string(text), "STATUS", strconv.Itoa(c.Status)))
+	process.WriteFile(t, file, strings.ReplaceAll(string(text), "STATUS", strconv.Itoa(c.Status)))
 	mode := "u1"
 	if c.Transport == "tcp" {
 		mode = "t1"
 	}
-	s.Process = launch(t, spec{
-		name: "sipp " + c.Scenario, path: path, dir: s.dir,
-		args: append([]string{
+	s.Process = process.Launch(t, process.Spec{
+		Name: "sipp " + c.Scenario, Path: path, Dir: s.dir,
+		Args: append([]string{
 			"-sf", file, "-i", "127.0.0.1", "-p", strconv.Itoa(s.Port), "-t", mode, "-m", "1", "-nostdin",
 			"-timeout", strconv.Itoa(int(sippLimit / time.Second)), "-timeout_error", "-trace_err", "-error_file", filepath.Join(s.dir, "errors"),
 			"-trace_msg", "-message_file", filepath.Join(s.dir, "messages"), "-message_overwrite", "true",
@@ -98,7 +100,7 @@ func startSipp(t testing.TB, c SippCall, args ...string) *Sipp {
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, name := range []string{"errors", "messages"} {
-				logFile(t, filepath.Join(s.dir, name))
+				process.LogFile(t, filepath.Join(s.dir, name))
 			}
 		}
 	})
@@ -106,4 +108,4 @@ func startSipp(t testing.TB, c SippCall, args ...string) *Sipp {
 }
 
 // Wait waits for the end of the scenario; nil says that each step came as written.
-func (s *Sipp) Wait(ctx context.Context) error { return s.wait(ctx) }
+func (s *Sipp) Wait(ctx context.Context) error { return s.Process.Wait(ctx) }

@@ -23,6 +23,7 @@ import (
 	"sallyport/certs/ca"
 	"sallyport/core/push/pushtest"
 	"sallyport/test/phone"
+	"sallyport/test/process"
 )
 
 // App is the bundle id that the clients of a System are woken through.
@@ -50,8 +51,8 @@ var build = sync.OnceValues(func() (string, error) {
 type System struct {
 	PBX  *Kamailio
 	APNs *pushtest.APNs
-	Edge *Process
-	Core *Process
+	Edge *process.Process
+	Core *process.Process
 
 	// SIPS and HTTPS are the HOST:PORT that clients are set to, Admin is the
 	// core's API, CAFile what clients trust.
@@ -144,10 +145,10 @@ func startSystem(t testing.TB, hostname string, pbx KamailioConfig, lines string
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &System{t: t, bin: bin, dir: tempDir(t), lines: lines}
+	s := &System{t: t, bin: bin, dir: process.TempDir(t), lines: lines}
 	pbx.Users = Users
 	s.PBX = StartKamailio(t, pbx)
-	addr := func() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(FreePort(t))) }
+	addr := func() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(process.FreePort(t))) }
 	s.SIPS, s.HTTPS, s.Admin, s.edgeAdmin = addr(), addr(), addr(), addr()
 	apns := s.startAPNs()
 	s.writeConfigs(hostname, addr(), addr(), apns, pbx.Path)
@@ -212,17 +213,17 @@ func (s *System) writeConfigs(hostname, tunnel, sip, apns string, path bool) {
 		s.t.Fatal(err)
 	}
 	s.teamID = teamID
-	writeFile(s.t, filepath.Join(s.dir, "edge.toml"), fmt.Sprintf(edgeConfig, s.HTTPS, s.SIPS, edge, tunnel, s.edgeAdmin, hostname, s.public))
-	writeFile(s.t, filepath.Join(s.dir, "core.toml"), fmt.Sprintf(coreConfig,
+	process.WriteFile(s.t, filepath.Join(s.dir, "edge.toml"), fmt.Sprintf(edgeConfig, s.HTTPS, s.SIPS, edge, tunnel, s.edgeAdmin, hostname, s.public))
+	process.WriteFile(s.t, filepath.Join(s.dir, "core.toml"), fmt.Sprintf(coreConfig,
 		tunnel, core, sip, s.PBX.Domain, s.PBX.Addr, teamID, keyID, key, apns, pushCA, filepath.Join(s.dir, "store"), s.Admin, path)+s.lines)
 }
 
 // service starts "edge" or "core" from its config file.
-func (s *System) service(name string) *Process {
+func (s *System) service(name string) *process.Process {
 	s.t.Helper()
-	return launch(s.t, spec{
-		name: "sallyport-" + name, path: filepath.Join(s.bin, "sallyport-"+name),
-		args: []string{"-config", filepath.Join(s.dir, name+".toml")}, dir: s.dir,
+	return process.Launch(s.t, process.Spec{
+		Name: "sallyport-" + name, Path: filepath.Join(s.bin, "sallyport-"+name),
+		Args: []string{"-config", filepath.Join(s.dir, name+".toml")}, Dir: s.dir,
 	})
 }
 
@@ -231,8 +232,8 @@ func (s *System) service(name string) *Process {
 func (s *System) StartCore() {
 	s.t.Helper()
 	s.Core = s.service("core")
-	s.Core.until(s.t, func() error { return get("http://"+s.Admin+"/readyz", nil) })
-	s.Edge.until(s.t, func() error { return get("http://"+s.edgeAdmin+"/readyz", nil) })
+	s.Core.Until(s.t, func() error { return get("http://"+s.Admin+"/readyz", nil) })
+	s.Edge.Until(s.t, func() error { return get("http://"+s.edgeAdmin+"/readyz", nil) })
 }
 
 // get fetches url, and decodes its JSON into a value unless that is nil.
@@ -334,7 +335,7 @@ func (s *System) WebPush() map[string]string {
 // one's payload.
 func (s *System) Pushed(n int) map[string]any {
 	s.t.Helper()
-	if err := Poll(10*time.Second, func() error {
+	if err := process.Poll(10*time.Second, func() error {
 		if got := len(s.APNs.Accepted()); got < n {
 			return fmt.Errorf("%d pushes, want %d", got, n)
 		}
@@ -366,7 +367,7 @@ func (s *System) untilAsleep(aor string) {
 // until waits until the core has all clients of an AOR in one of some states.
 func (s *System) until(aor string, states ...string) {
 	s.t.Helper()
-	if err := Poll(5*time.Second, func() error {
+	if err := process.Poll(5*time.Second, func() error {
 		for _, c := range s.Clients(aor) {
 			if !slices.Contains(states, c.State) {
 				return fmt.Errorf("%s is %s, not %s", aor, c.State, strings.Join(states, " or "))

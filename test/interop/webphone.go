@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"sallyport/test/process"
 )
 
 // WebPhoneConfig says who a SIP over WebSocket client is.
@@ -44,13 +46,13 @@ func StartSIPJS(t testing.TB, cfg WebPhoneConfig) *WebPhone {
 // startNode runs client.js in dir, which needs a module there.
 func startNode(t testing.TB, dir, module string, cfg WebPhoneConfig) *WebPhone {
 	t.Helper()
-	node := Need(t, "node")
+	node := process.Need(t, "node")
 	needModule(t, dir, module)
 	w := &WebPhone{name: dir, events: newEvents(), t: t}
-	p := launch(t, spec{name: dir, path: node, args: []string{"client.js"}, dir: dir, stdin: true, stdout: w.events})
-	w.over = p.exited
+	p := process.Launch(t, process.Spec{Name: dir, Path: node, Args: []string{"client.js"}, Dir: dir, Stdin: true, Stdout: w.events})
+	w.over = p.Exited()
 	w.send = func(line []byte) error {
-		_, err := p.stdin.Write(append(line, '\n'))
+		_, err := p.Stdin().Write(append(line, '\n'))
 		return err
 	}
 	w.begin(cfg)
@@ -61,14 +63,14 @@ func startNode(t testing.TB, dir, module string, cfg WebPhoneConfig) *WebPhone {
 func needModule(t testing.TB, dir, module string) {
 	t.Helper()
 	if _, err := os.Stat(filepath.Join(dir, "node_modules", module)); err != nil {
-		lack(t, module+" is not installed; test/interop/setup installs it")
+		process.Lack(t, module+" is not installed; test/interop/setup installs it")
 	}
 }
 
 // begin waits until the client hears commands, and gives the first.
 func (w *WebPhone) begin(cfg WebPhoneConfig) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), startLimit)
+	ctx, cancel := context.WithTimeout(w.t.Context(), process.StartLimit)
 	defer cancel()
 	w.Expect(ctx, "ready")
 	start := map[string]any{

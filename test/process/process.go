@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	// startLimit bounds the time in which a peer must be ready.
-	startLimit = 30 * time.Second
+	// StartLimit bounds the time in which a peer must be ready.
+	StartLimit = 30 * time.Second
 	// endLimit is how long a peer may take to end before it is killed.
 	endLimit = 5 * time.Second
 	// keptOutput is how much of a peer's output a failed test shows.
@@ -146,6 +146,9 @@ func (p *Process) Exited() <-chan struct{} { return p.exited }
 // Output is the end of what it printed.
 func (p *Process) Output() string { return p.out.String() }
 
+// Notef adds to what it printed.
+func (p *Process) Notef(format string, args ...any) { fmt.Fprintf(p.out, format, args...) }
+
 // End asks the program to end, and kills it when it does not.
 func (p *Process) End() { p.end(syscall.SIGTERM) }
 
@@ -190,7 +193,7 @@ func (p *Process) Wait(ctx context.Context) error {
 // start limit is over. Programs of others give no other sign.
 func (p *Process) Until(t testing.TB, ready func() error) {
 	t.Helper()
-	if err := Poll(startLimit, func() error {
+	if err := Poll(StartLimit, func() error {
 		select {
 		case <-p.exited:
 			return Stop{fmt.Errorf("ended: %w", errors.Join(p.err, errors.New(p.out.String())))}
