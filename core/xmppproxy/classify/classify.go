@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"strings"
+	"time"
 
 	"sallyport/core/stanza"
 )
@@ -60,7 +61,7 @@ func message(e *stanza.Element, self Self) Verdict {
 	if received == nil && sent == nil {
 		return plain(e, self, false)
 	}
-	if who := stanza.Unescape(e.Attr("from")); who != "" && Bare(who) != self.JID {
+	if who := stanza.Unescape(e.Attr("from")); who != "" && (Bare(who) != self.JID || strings.Contains(who, "/")) {
 		return none("forged carbon") // §11
 	}
 	carbon := received
@@ -106,6 +107,9 @@ func plain(e *stanza.Element, self Self, own bool) Verdict {
 			return none("archive")
 		}
 		if s := string(ch.Space); s == nsJMI0 || s == nsJMI1 {
+			if string(e.Attr("type")) == "groupchat" {
+				return none("call signal to a room") // nobody is called by name
+			}
 			return from(e, self, proposal(e, ch, own))
 		}
 	}
@@ -261,7 +265,8 @@ func content(e *stanza.Element, self Self) Verdict {
 		return none("own words from a room")
 	}
 	v := Verdict{Class: Message}
-	if room || e.Child(nsMUCUser, "x") != nil { // or in private, XEP-0045 §7.5
+	private := e.Child(nsMUCUser, "x") != nil && self.Nick != nil && self.Nick(Bare(sender)) != "" // XEP-0045 §7.5
+	if room || private {
 		v.Name = nick
 	}
 	body := e.Child(stanza.NSClient, "body")
@@ -313,6 +318,7 @@ func from(e *stanza.Element, self Self, v Verdict) Verdict {
 	}
 	v.Sender = stanza.Unescape(e.Attr("from"))
 	v.Conversation = Bare(v.Sender)
+	v.Stored = stored(e)
 	switch {
 	case v.Name == "":
 		v.Sender = v.Conversation
@@ -328,6 +334,20 @@ func from(e *stanza.Element, self Self, v Verdict) Verdict {
 		v.Key = identity(e, self.JID)
 	}
 	return v
+}
+
+// stored is since when a stanza waited elsewhere (XEP-0203).
+func stored(e *stanza.Element) time.Time {
+	ch := e.Child(nsDelay, "delay")
+	if ch == nil {
+		return time.Time{}
+	}
+	d, err := e.Inside(ch)
+	if err != nil {
+		return time.Time{}
+	}
+	at, _ := time.Parse(time.RFC3339, string(d.Attr("stamp")))
+	return at
 }
 
 // identity is the stanza's unique id (XEP-0359) given by the user's own server;

@@ -3,6 +3,7 @@ package classify_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"sallyport/core/stanza"
 	"sallyport/core/xmppproxy/classify"
@@ -88,14 +89,16 @@ var rows = map[string]struct {
 	"no-store without a body":     {chat + `<x xmlns='y'/><no-store xmlns='urn:xmpp:hints'/></message>`, classify.None},
 	"from the archive": {`<message xmlns='jabber:client' from='alice@example.com' to='alice@example.com/phone'><result xmlns='urn:xmpp:mam:2' id='1'><forwarded xmlns='urn:xmpp:forward:0'>` +
 		chat + `<body>hi</body></message></forwarded></result></message>`, classify.None},
-	"a carbon of what came":          {carbon("received", own, chat+`<body>hi</body></message>`), classify.Message},
-	"a carbon without a sender":      {strings.Replace(carbon("received", own, chat+`<body>hi</body></message>`), "from='alice@example.com' ", "", 1), classify.Message},
-	"a carbon of a chat state":       {carbon("received", own, chat+`<active xmlns='http://jabber.org/protocol/chatstates'/></message>`), classify.None},
-	"a carbon of what the user sent": {carbon("sent", own, `<message xmlns='jabber:client' from='alice@example.com/desk' to='bob@example.com'><body>hi</body></message>`), classify.None},
-	"a forged carbon":                {carbon("received", "mallory@example.com", chat+`<body>hi</body></message>`), classify.None},
-	"a carbon of nothing":            {`<message xmlns='jabber:client'><received xmlns='urn:xmpp:carbons:2'/></message>`, classify.None},
-	"what the user sent to itself":   {strings.Replace(chat, "bob@example.com/desk", "alice@example.com/desk", 1) + `<body>hi</body></message>`, classify.None},
-	"no stanza":                      {`<r xmlns='urn:xmpp:sm:3'/>`, classify.None},
+	"a carbon of what came":                         {carbon("received", own, chat+`<body>hi</body></message>`), classify.Message},
+	"a carbon without a sender":                     {strings.Replace(carbon("received", own, chat+`<body>hi</body></message>`), "from='alice@example.com' ", "", 1), classify.Message},
+	"a carbon of a chat state":                      {carbon("received", own, chat+`<active xmlns='http://jabber.org/protocol/chatstates'/></message>`), classify.None},
+	"a carbon of what the user sent":                {carbon("sent", own, `<message xmlns='jabber:client' from='alice@example.com/desk' to='bob@example.com'><body>hi</body></message>`), classify.None},
+	"a forged carbon":                               {carbon("received", "mallory@example.com", chat+`<body>hi</body></message>`), classify.None},
+	"a carbon forged by another client of the user": {carbon("received", "alice@example.com/desk", chat+`<body>hi</body></message>`), classify.None},
+	"a call to a whole room":                        {group + `<propose xmlns='urn:xmpp:jingle-message:1' id='c1'/></message>`, classify.None},
+	"a carbon of nothing":                           {`<message xmlns='jabber:client'><received xmlns='urn:xmpp:carbons:2'/></message>`, classify.None},
+	"what the user sent to itself":                  {strings.Replace(chat, "bob@example.com/desk", "alice@example.com/desk", 1) + `<body>hi</body></message>`, classify.None},
+	"no stanza":                                     {`<r xmlns='urn:xmpp:sm:3'/>`, classify.None},
 }
 
 func TestB6_WhatPushes(t *testing.T) {
@@ -128,6 +131,9 @@ func TestB6_WhoSentItIsSeen(t *testing.T) {
 		group + `<body>a</body></message>`: {"room@muc.example.com/bob", "room@muc.example.com", "bob"},
 		`<message xmlns='jabber:client' type='chat' from='Room@muc.example.com/Bob' to='a@b'><body>a</body><x xmlns='http://jabber.org/protocol/muc#user'/></message>`: {
 			"Room@muc.example.com/Bob", "room@muc.example.com/Bob", "Bob"},
+		// A contact that only looks like somebody in a room names nobody.
+		`<message xmlns='jabber:client' type='chat' from='eve@example.com/Boss' to='a@b'><body>a</body><x xmlns='http://jabber.org/protocol/muc#user'/></message>`: {
+			"eve@example.com", "eve@example.com", ""},
 		rows["a mediated invitation"].text: {"tea@muc.example.com", "tea@muc.example.com", ""},
 		rows["a direct invitation"].text:   {"bob@example.com", "tea@muc.example.com", ""},
 	} {
@@ -163,6 +169,21 @@ func TestB6_ACallIsKnownByItsID(t *testing.T) {
 	}
 	if v := of(t, strings.Replace(rows["JMI 1 propose"].text, "bob@", "eve@", 1)); v.Key == propose.Key {
 		t.Error("two callers share a key")
+	}
+}
+
+func TestB6_ACallThatWasStoredSaysSinceWhen(t *testing.T) {
+	for stamp, want := range map[string]string{
+		"2026-11-24T20:00:00Z": "2026-11-24T20:00:00Z", "2026-11-24T21:00:00.123+01:00": "2026-11-24T20:00:00.123Z", "yesterday": "", "": "",
+	} {
+		v := of(t, strings.Replace(rows["JMI 1 propose"].text, "</message>", `<delay xmlns='urn:xmpp:delay' from='example.com' stamp='`+stamp+`'/></message>`, 1))
+		got := ""
+		if !v.Stored.IsZero() {
+			got = v.Stored.UTC().Format(time.RFC3339Nano)
+		}
+		if v.Class != classify.Call || got != want {
+			t.Errorf("%q: %v since %q", stamp, v.Class, got)
+		}
 	}
 }
 

@@ -5,6 +5,8 @@
 // trusts no sender further than the server did.
 package classify
 
+import "time"
+
 // Class is what a stanza is worth.
 type Class uint8
 
@@ -55,6 +57,8 @@ type Verdict struct {
 	// Text is what was written, at most [MaxText] bytes; "" where it is encrypted.
 	Text      string
 	Encrypted bool
+	// Stored is since when it waited elsewhere, by its own word; zero if it did not.
+	Stored time.Time
 	// Urgent: the user is mentioned (XEP-0372).
 	Urgent bool
 	// Carbon: it was sent to another client of the user's.

@@ -20,7 +20,11 @@ func (n *Notifier) Push(c Client, e *stanza.Element, _ uint64) {
 	switch v.Class {
 	case classify.None:
 	case classify.Call:
-		n.ring(s, v)
+		if v.Stored.IsZero() || time.Since(v.Stored) < ringsFor {
+			n.ring(s, v)
+		} else {
+			n.metrics.spared.WithLabelValues("late").Inc()
+		}
 	case classify.Missed, classify.Taken:
 		n.over(s, v)
 	case classify.Low, classify.Message:
@@ -93,6 +97,10 @@ type call struct {
 	rings bool       // the push left
 	taken *wake.Note // to be sent if it did
 }
+
+// ringsFor is how old a call may be that rings: one that a server stored is over,
+// and an app that is woken for it has nothing to show.
+const ringsFor = time.Minute
 
 // Bounds of calls that are remembered.
 const (

@@ -256,6 +256,22 @@ func TestWordsOfARoomAreItsOccupantsAndOwnOnesAreNone(t *testing.T) {
 	})
 }
 
+// A call that the server kept for the next login is over: no app is woken by it.
+func TestACallOfLongAgoDoesNotRing(t *testing.T) {
+	inTown(t, notify.Config{}, func(w *town) {
+		c := w.registered("alice@example.com/phone")
+		w.Away(c)
+		call := func(id string, ago time.Duration) string {
+			return `<message from='bob@example.com/desk' to='alice@example.com' type='chat' id='` + id + `'><propose xmlns='urn:xmpp:jingle-message:1' id='` + id +
+				`'/><delay xmlns='urn:xmpp:delay' from='example.com' stamp='` + time.Now().Add(-ago).UTC().Format(time.RFC3339) + `'/></message>`
+		}
+		w.waits(c, call("c1", 10*time.Minute))
+		w.wantPushes(0, 0)
+		w.waits(c, call("c2", 5*time.Second))
+		w.wantPushes(0, 1)
+	})
+}
+
 // T-XM-10, T-XM-11, at this level.
 func TestAnAlertShowsNobody(t *testing.T) {
 	inTown(t, notify.Config{}, func(w *town) {
