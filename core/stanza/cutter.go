@@ -220,6 +220,10 @@ func (c *Cutter) consume() {
 	}
 }
 
+// Unfinished reports, after [NeedMore], whether something has begun whose end is
+// still to come.
+func (c *Cutter) Unfinished() bool { return c.from < len(c.buf) }
+
 func (c *Cutter) next() (Kind, error) {
 	c.consume()
 	kind, err := c.read()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"sallyport/core/stanza"
@@ -27,31 +28,33 @@ func (l *login) bind(raw []byte, e *stanza.Element) (done bool, err error) {
 		return false, nil
 	}
 	var before *line
+	defer func() { before.release() }()
 	if l.user != "" {
+		bare := l.user + "@" + l.domain.Name
 		if resource := l.resource(e, child); resource != "" {
-			before = l.c.p.lines.withJID(l.user + "@" + l.domain.Name + "/" + resource)
+			before = l.inherit(bare + "/" + resource)
 		}
-		if before == nil && l.crowded(l.user+"@"+l.domain.Name) {
+		if before == nil && l.crowded(bare) {
 			return false, condition("resource-constraint")
 		}
-	}
-	if before != nil && !before.retire(l.ctx) {
-		before = nil
 	}
 	answer, err := l.ask(raw)
 	if err != nil {
 		return false, err
 	}
 	jid, ok := boundJID(answer)
-	if !ok {
+	switch {
+	case !ok:
 		l.send(answer.AppendPortable(nil))
 		return false, nil
+	case !strings.EqualFold(bareDomain(jid), l.domain.Name): // it may speak for its own domain alone
+		l.c.p.log.Error("a server bound a JID of another domain; the client is refused", "domain", l.domain.Name)
+		return false, condition("internal-server-error")
 	}
 	if before == nil || before.JID() != jid {
 		// Either it had no name that could be read, or the server chose another.
-		if before = l.c.p.lines.withJID(jid); before != nil && !before.retire(l.ctx) {
-			before = nil
-		}
+		before.release()
+		before = l.inherit(jid)
 	}
 	if before == nil && l.crowded(bareOf(jid)) {
 		return false, condition("resource-constraint")
@@ -60,9 +63,43 @@ func (l *login) bind(raw []byte, e *stanza.Element) (done bool, err error) {
 	return true, nil
 }
 
+// inherit finds what an older session of a full JID left behind, and has it
+// written down; nil for nothing. Nobody else inherits or resumes it until its
+// release.
+func (l *login) inherit(jid string) *line {
+	ln := l.c.p.lines.withJID(jid)
+	if ln == nil || !ln.acquire(l.ctx) {
+		return nil
+	}
+	if ln.JID() != jid || !ln.retire(l.ctx) {
+		ln.release()
+		return nil
+	}
+	return ln
+}
+
+// acquire waits until nobody else resumes or inherits the line. Its end is
+// release.
+func (l *line) acquire(ctx context.Context) bool {
+	select {
+	case l.turn <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// release ends acquire; of no line it does nothing.
+func (l *line) release() {
+	if l != nil {
+		<-l.turn
+	}
+}
+
 // crowded reports whether there is no place for one more session of a user. The
-// one of theirs that has been away longest makes room; its server keeps what it
-// held, or bounces it.
+// one of theirs that has been away longest makes room, one that holds nothing
+// before others: what a session holds that its server was told is safe goes
+// with it.
 func (l *login) crowded(bare string) bool {
 	p := l.c.p
 	all, mine := p.lines.count(bare)
@@ -72,10 +109,13 @@ func (l *login) crowded(bare string) bool {
 	p.metrics.crowded.Inc()
 	var oldest *line
 	var since time.Time
+	var holds bool
 	for _, ln := range p.lines.of(bare) {
-		if at, away := ln.awaySince(); away && (oldest == nil || at.Before(since)) {
-			oldest, since = ln, at
+		at, held, away := ln.awaySince()
+		if !away || oldest != nil && (held && !holds || held == holds && !at.Before(since)) {
+			continue
 		}
+		oldest, since, holds = ln, at, held
 	}
 	if oldest == nil {
 		return true
@@ -86,15 +126,15 @@ func (l *login) crowded(bare string) bool {
 	return false
 }
 
-// awaySince is since when a line has no client.
-func (l *line) awaySince() (time.Time, bool) {
+// awaySince is since when a line has no client, and whether it holds anything.
+func (l *line) awaySince() (at time.Time, holds, away bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch l.s.State() {
 	case session.Away, session.Orphan, session.Retired:
-		return l.s.Since(), true
+		return l.s.Since(), l.s.Held() > 0, true
 	default:
-		return time.Time{}, false
+		return time.Time{}, false, false
 	}
 }
 
@@ -147,6 +187,7 @@ func (l *login) begin(before *line, jid string, result []byte) {
 		p.metrics.resumed("replay")
 	}
 	cfg := session.Config{ID: newID(), JID: jid, ServerSM: l.counts}
+	l.begins(true)
 	l.send(result)
 	ln.mu.Lock()
 	ln.conn, ln.up, ln.done = c, up, make(chan struct{})
@@ -161,6 +202,9 @@ func (l *login) begin(before *line, jid string, result []byte) {
 		ln.s.Relogin(now, cfg)
 	}
 	ln.unlock()
+	if p.life.Err() != nil { // the core left meanwhile, and looks for no more lines
+		ln.drop()
+	}
 	p.agenda.forget(c)
 	p.work.Go(func() { ln.serve(up) })
 	c.attach(ln)
@@ -169,7 +213,8 @@ func (l *login) begin(before *line, jid string, result []byte) {
 // resume answers <resume/> (XEP-0198 §5).
 func (l *login) resume(e *stanza.Element) (done bool, err error) {
 	p := l.c.p
-	ln := p.lines.withID(stanza.Unescape(e.Attr("previd")))
+	previd := stanza.Unescape(e.Attr("previd"))
+	ln := p.lines.withID(previd)
 	h, bad := strconv.ParseUint(string(e.Attr("h")), 10, 32)
 	if bad != nil {
 		return false, condition("bad-format")
@@ -186,13 +231,18 @@ func (l *login) resume(e *stanza.Element) (done bool, err error) {
 		l.send(smFailed("item-not-found"))
 		return false, nil
 	}
-	handled := ln.handled()
+	if !ln.acquire(l.ctx) {
+		return false, l.ctx.Err()
+	}
+	defer ln.release()
+	handled, counted := ln.handled(previd)
+	l.begins(true)
 	err = session.ErrNeedSwap
 	if sure && !p.cfg.Swap {
-		err = ln.probe(l.c, uint32(h))
+		err = ln.probe(l.c, previd, uint32(h))
 	}
 	if errors.Is(err, session.ErrNeedSwap) {
-		err = l.swap(ln, uint32(h), sure)
+		err = l.swap(ln, previd, uint32(h), sure)
 	}
 	switch {
 	case err == nil:
@@ -205,7 +255,8 @@ func (l *login) resume(e *stanza.Element) (done bool, err error) {
 		return true, nil
 	case errors.Is(err, session.ErrNoResume):
 		p.metrics.resumed("failed")
-		if sure {
+		l.begins(false)
+		if sure && counted {
 			l.send(notResumed(handled))
 		} else {
 			l.send(smFailed("item-not-found"))
@@ -224,11 +275,12 @@ func notResumed(h uint32) []byte {
 	return fmt.Appendf(nil, "<failed xmlns='%s' h='%d'><item-not-found xmlns='%s'/></failed>", nsSM, h, nsErrors)
 }
 
-// handled is the h of a line's client.
-func (l *line) handled() uint32 {
+// handled is the h of a line's client. A session that cannot be resumed any more
+// does not know it.
+func (l *line) handled(previd string) (h uint32, known bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.s.Handled()
+	return l.s.Handled(), l.resumable(previd)
 }
 
 // bareDomain is the domain of a JID.
@@ -243,10 +295,10 @@ func bareDomain(jid string) string {
 }
 
 // probe gives a line whose stream is there to the flow of its user.
-func (l *line) probe(c *conn, h uint32) error {
+func (l *line) probe(c *conn, previd string, h uint32) error {
 	l.mu.Lock()
 	defer l.unlock()
-	if !l.s.Resumable() || l.gone {
+	if !l.resumable(previd) {
 		return session.ErrNoResume
 	}
 	before := l.conn
@@ -262,6 +314,12 @@ func (l *line) probe(c *conn, h uint32) error {
 	}
 	replaced(before)
 	return err
+}
+
+// resumable reports whether previd can be resumed: the line may have begun
+// another login since it was looked up. l.mu is held.
+func (l *line) resumable(previd string) bool {
+	return !l.gone && l.s.ID() == previd && l.s.Resumable()
 }
 
 // replaced ends a flow whose client is back on another.

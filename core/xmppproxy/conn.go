@@ -13,6 +13,10 @@ import (
 // in; tickets of Kerberos are the longest.
 const maxLoginElement = 64 << 10
 
+// elementWithin is how long an element may take from its first byte to its last
+// once its client has logged in; before, the login's own time counts.
+const elementWithin = 2 * time.Minute
+
 // conn is a client's flow as elements, in and out. It holds no buffer between
 // elements.
 type conn struct {
@@ -35,6 +39,7 @@ type conn struct {
 	closed bool           // guarded by mu: the flow is gone, or given up
 	headed bool           // guarded by mu: our header was sent
 	held   bool           // guarded by mu: its server does not keep up
+	began  time.Time      // guarded by mu: when the element began that is not whole yet, zero for none
 }
 
 func newConn(p *Proxy, f *downstream.Flow) *conn {
@@ -73,6 +78,31 @@ func (c *conn) part(p []byte) {
 	if c.parts = append(c.parts, p...); len(c.parts) > stanza.DefaultMaxElement {
 		c.ended, c.parts = true, nil
 		c.fail("policy-violation", tunnel.ClosePolicy)
+		return
+	}
+	c.unfinished(true, false)
+}
+
+// unfinished notes whether there is an element that is not whole yet, and
+// whether it has only just begun.
+func (c *conn) unfinished(v, anew bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !v:
+		c.began = time.Time{}
+		return
+	case anew || c.began.IsZero():
+		c.began = time.Now()
+	}
+	c.watch()
+}
+
+// watch has the agenda look whether the element becomes whole in time. c.mu is
+// held.
+func (c *conn) watch() {
+	if c.line != nil && !c.closed && !c.began.IsZero() {
+		c.p.agenda.at(c, c.began.Add(elementWithin))
 	}
 }
 
@@ -111,6 +141,9 @@ func (c *conn) message(p []byte) {
 			took = true
 			c.element(c.kindOf(kind, e), e)
 		}
+	}
+	if !c.ended {
+		c.unfinished(c.cutter.Unfinished(), took)
 	}
 	if l != nil && !took { // white space, or a part of an element
 		l.heard(c)
@@ -175,6 +208,7 @@ func (c *conn) attach(l *line) {
 		if len(early) == 0 || gone {
 			if c.login = nil; !gone {
 				c.line = l
+				c.watch()
 			}
 			c.mu.Unlock()
 			if gone {
@@ -280,15 +314,27 @@ func (c *conn) lost() {
 	}
 }
 
-// tick ends a flow whose login takes too long.
-func (c *conn) tick(time.Time) time.Time {
+// tick ends a flow whose login, or an element of which, takes too long.
+func (c *conn) tick(now time.Time) (again time.Time) {
 	c.mu.Lock()
-	late := c.line == nil && !c.closed
+	late := false
+	switch end := c.began.Add(elementWithin); {
+	case c.closed:
+	case c.line == nil:
+		late = true
+	case c.began.IsZero():
+	case c.held: // it is us who keep it
+		again = now.Add(elementWithin)
+	case now.Before(end):
+		again = end
+	default:
+		late = true
+	}
 	c.mu.Unlock()
 	if late {
 		c.fail("connection-timeout", tunnel.ClosePolicy)
 	}
-	return time.Time{}
+	return again
 }
 
 func blank(p []byte) bool {
@@ -323,7 +369,9 @@ func (c *conn) holdUp(up Stream) {
 			}
 		}
 		c.mu.Lock()
-		c.held = false
+		if c.held = false; !c.began.IsZero() {
+			c.began = time.Now()
+		}
 		c.mu.Unlock()
 		c.flow.Hold(false)
 	})

@@ -17,7 +17,7 @@ type line struct {
 	// Static after newLine.
 	p    *Proxy
 	key  string        // in the store
-	turn chan struct{} // whoever swaps the stream has it
+	turn chan struct{} // whoever resumes the session, or inherits it, has it
 
 	id, jid string // guarded by registry.mu
 
@@ -185,7 +185,8 @@ func (l *line) lockFor(up Stream) {
 var raws = sync.Pool{New: func() any { return new([]byte) }}
 
 // fromServer takes an element that came on up. It returns once the client
-// keeps up, and so holds up a server that is faster.
+// keeps up, and so holds up a server that is faster. For a client that does not
+// listen all is written down, and nobody waits.
 func (l *line) fromServer(up Stream, e *stanza.Element) {
 	raw := raws.Get().(*[]byte)
 	*raw = e.AppendPortable((*raw)[:0])
@@ -200,6 +201,9 @@ func (l *line) fromServer(up Stream, e *stanza.Element) {
 	}
 	l.s.FromServer(time.Now(), e)
 	c := l.conn
+	if l.s.State() != session.Active {
+		c = nil
+	}
 	l.unlock()
 	if cap(*raw) <= 16<<10 {
 		raws.Put(raw)

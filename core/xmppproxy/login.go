@@ -25,6 +25,9 @@ const (
 	maxAttempts = 5
 	// maxEarly is how many elements a client may send ahead of their answers.
 	maxEarly = 16
+	// maxBound and maxBoundBytes are how many, and how much, while its session
+	// begins: it has its answer then, and sends what it likes.
+	maxBound, maxBoundBytes = 1024, 1 << 20
 )
 
 // ownFeatures are ours, whatever the server's.
@@ -40,6 +43,8 @@ type login struct {
 	wake   chan struct{} // something is in early, or will never be again
 
 	early []input // guarded by conn.mu
+	size  int     // guarded by conn.mu: of early
+	bound bool    // guarded by conn.mu: its session begins
 
 	// Owned by the login's goroutine.
 	domain *Domain
@@ -72,7 +77,11 @@ func (c *conn) startLogin(e *stanza.Element) (wrong string) {
 
 // take keeps an element for its turn. c.mu is held.
 func (l *login) take(kind stanza.Kind, e *stanza.Element) (wrong string) {
-	if len(l.early) >= maxEarly || len(e.Raw) > maxLoginElement {
+	if l.bound {
+		if len(l.early) >= maxBound || l.size > maxBoundBytes {
+			return "policy-violation"
+		}
+	} else if len(l.early) >= maxEarly || len(e.Raw) > maxLoginElement {
 		return "policy-violation"
 	}
 	in := input{kind: kind}
@@ -81,6 +90,7 @@ func (l *login) take(kind stanza.Kind, e *stanza.Element) (wrong string) {
 		in.header, in.err = stanza.StreamOf(e)
 	case stanza.Whole:
 		in.raw = append([]byte(nil), e.Raw...)
+		l.size += len(in.raw)
 	}
 	l.early = append(l.early, in)
 	select {
@@ -93,8 +103,16 @@ func (l *login) take(kind stanza.Kind, e *stanza.Element) (wrong string) {
 // rest takes what waits. c.mu is held.
 func (l *login) rest() []input {
 	list := l.early
-	l.early = nil
+	l.early, l.size = nil, 0
 	return list
+}
+
+// begins says whether the client's session begins with the answer that is about
+// to be sent.
+func (l *login) begins(v bool) {
+	l.c.mu.Lock()
+	defer l.c.mu.Unlock()
+	l.bound = v
 }
 
 // give hands an element on that came before there was a line.
@@ -125,7 +143,7 @@ func (l *login) next() (input, error) {
 		l.c.mu.Lock()
 		if len(l.early) > 0 {
 			in := l.early[0]
-			l.early = l.early[1:]
+			l.early, l.size = l.early[1:], l.size-len(in.raw)
 			l.c.mu.Unlock()
 			if in.kind == stanza.End {
 				return in, errEnd
@@ -236,6 +254,7 @@ func (l *login) send(p []byte) {
 // server, except for the name.
 func (l *login) authenticate() error {
 	var name nameReader
+	midway := false // the server waits for a <response/>
 	for attempts := 0; ; {
 		in, err := l.next()
 		if err != nil {
@@ -253,7 +272,8 @@ func (l *login) authenticate() error {
 			if attempts++; attempts > maxAttempts {
 				return condition("policy-violation")
 			}
-			name = nameReader{mechanism: string(e.Attr("mechanism"))}
+			// Servers differ in what a second one in the midst of a first means.
+			name = nameReader{mechanism: string(e.Attr("mechanism")), seen: midway}
 			name.read(e)
 		case "response":
 			name.read(e)
@@ -272,6 +292,7 @@ func (l *login) authenticate() error {
 			l.send(answer.AppendPortable(nil))
 			return nil
 		}
+		midway = answer.Is(nsSASL, "challenge")
 		if answer.Is(nsSASL, "failure") {
 			l.c.p.metrics.refused.Inc()
 		}

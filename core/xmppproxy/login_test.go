@@ -222,6 +222,9 @@ func TestTheNameOfALoginIsReadWhereItIsSure(t *testing.T) {
 		{"SCRAM-SHA-1", b64("n,a=bob,n=alice,r=abc"), ""},
 		{"SCRAM-SHA-1", b64("n,,n=al=2Cice,r=abc"), ""},
 		{"SCRAM-SHA-1", b64("n,,m=x,n=alice,r=abc"), ""},
+		{"SCRAM-SHA-1", b64("n,,n=alice,n=bob,r=abc"), ""}, // bob, says Prosody
+		{"PLAIN", "<x>" + b64("\x00alice\x00pw") + "</x>", ""},
+		{"PLAIN", b64("\x00alice\x00pw") + "<x/>", ""},
 		{"OAUTHBEARER", b64("n,a=alice,\x01auth=Bearer x\x01\x01"), ""},
 		{"PLAIN", "", ""},
 		{"PLAIN", "=", ""},

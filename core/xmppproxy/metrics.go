@@ -31,7 +31,7 @@ func newMetrics(reg prometheus.Registerer, p *Proxy) *metrics {
 			Name: "sallyport_xmpp_full_total", Help: "Sessions given back to their server because they held as much as they may.",
 		}),
 		crowded: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "sallyport_xmpp_crowded_total", Help: "Logins refused because there are too many sessions.",
+			Name: "sallyport_xmpp_crowded_total", Help: "Logins for which there were too many sessions: one that was away made room, or they were refused.",
 		}),
 	}
 	if reg == nil {

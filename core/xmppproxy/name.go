@@ -26,6 +26,9 @@ func (r *nameReader) read(e *stanza.Element) {
 		return
 	}
 	r.seen = true
+	if len(e.Children) > 0 { // servers differ in what text they see then
+		return
+	}
 	p, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
 		return
@@ -53,10 +56,11 @@ func plainName(p []byte) (string, bool) {
 }
 
 // scramName is the name in a client-first-message of RFC 5802 §7 where there is
-// no authzid.
+// no authzid. Right behind it the nonce has to come: Prosody takes the second of
+// two names.
 func scramName(p []byte) (string, bool) {
 	parts := strings.Split(string(p), ",")
-	if len(parts) < 4 || parts[1] != "" || !strings.HasPrefix(parts[2], "n=") {
+	if len(parts) < 4 || parts[1] != "" || !strings.HasPrefix(parts[2], "n=") || !strings.HasPrefix(parts[3], "r=") {
 		return "", false
 	}
 	return strings.NewReplacer("=2C", ",", "=3D", "=").Replace(parts[2][2:]), true

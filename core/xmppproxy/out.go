@@ -90,6 +90,9 @@ func (l *line) Changed(st session.State) {
 	case !before.Suspended():
 		l.p.notes.Away(l)
 	}
+	if st.Suspended() && l.conn != nil {
+		l.conn.out.letGo()
+	}
 	if st == session.Retired || st == session.Ended {
 		select {
 		case <-l.done:

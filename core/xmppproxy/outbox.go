@@ -116,7 +116,7 @@ func (o *outbox) put(m part) {
 		case err == nil:
 			return
 		case !errors.Is(err, tunnel.ErrNoCredit):
-			o.kill()
+			o.broken(err)
 			return
 		}
 	}
@@ -173,7 +173,7 @@ func (o *outbox) again() (progress, done bool) {
 		if err := o.try(m); errors.Is(err, tunnel.ErrNoCredit) {
 			return progress, false
 		} else if err != nil {
-			o.kill()
+			o.broken(err)
 			return true, true
 		}
 		o.waiting[0].p = nil
@@ -209,11 +209,25 @@ func (o *outbox) behind(most int) <-chan struct{} {
 	return o.calm
 }
 
+// letGo lets go whom behind held up, though the client is behind.
+func (o *outbox) letGo() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.calmed()
+}
+
 // stop sends nothing any more.
 func (o *outbox) stop() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.kill()
+}
+
+// broken ends a flow that does not take what is sent: its client would be taken
+// for one that listens. o.mu is held.
+func (o *outbox) broken(err error) {
+	o.kill()
+	o.flow.Close(tunnel.ClosePolicy, err.Error())
 }
 
 // kill does so under o.mu.

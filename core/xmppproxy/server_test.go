@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"sallyport/core/stanza"
 	"sallyport/core/xmppproxy/session"
@@ -25,6 +26,13 @@ type server struct {
 	refuse   error            // of Open, guarded by mu
 	sessions []*serverSession // ever bound, guarded by mu
 	streams  []*serverStream  // ever opened, guarded by mu
+
+	// What it does in ways of its own; static while somebody logs in.
+	slow    time.Duration // how long what answers a binding or a resumption is under way
+	binds   string        // the JID that it binds, whoever is there
+	answers string        // what it says to <resume/>
+	binding func()        // called before it binds
+	closes  func()        // called as a stream is closed in order
 }
 
 // serverSession is what one resource of a user is at the server.
@@ -81,15 +89,33 @@ func (st *serverStream) Restart(context.Context) ([]byte, error) {
 func (st *serverStream) Next(ctx context.Context) (*stanza.Element, error) {
 	select {
 	case text := <-st.out:
-		if text == stanza.StreamEnd {
-			return nil, io.EOF
-		}
-		return session.Parse([]byte(text))
+		return st.read(text)
+	default:
+	}
+	select {
+	case text := <-st.out:
+		return st.read(text)
 	case <-st.gone:
 		return nil, errors.New("closed")
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+func (*serverStream) read(text string) (*stanza.Element, error) {
+	if text == stanza.StreamEnd {
+		return nil, io.EOF
+	}
+	return session.Parse([]byte(text))
+}
+
+// send has a text on its way as long as the server is slow.
+func (st *serverStream) send(text string) {
+	if st.srv.slow == 0 {
+		st.out <- text
+		return
+	}
+	time.AfterFunc(st.srv.slow, func() { st.out <- text })
 }
 
 func (st *serverStream) Run(each func(*stanza.Element)) error {
@@ -108,6 +134,9 @@ func (st *serverStream) Run(each func(*stanza.Element)) error {
 func (st *serverStream) Queued() int { return int(st.queued.Load()) }
 
 func (st *serverStream) Close(clean bool) {
+	if clean && st.srv.closes != nil {
+		st.srv.closes()
+	}
 	st.once.Do(func() {
 		close(st.gone)
 		st.srv.mu.Lock()
@@ -133,6 +162,9 @@ func (st *serverStream) Write(p []byte) error {
 	e, err := session.Parse(p)
 	if err != nil {
 		return fmt.Errorf("%q: %w", p, err)
+	}
+	if st.srv.binding != nil && e.Child(nsBind, "bind") != nil {
+		st.srv.binding()
 	}
 	st.srv.mu.Lock()
 	defer st.srv.mu.Unlock()
@@ -165,9 +197,16 @@ func (st *serverStream) Write(p []byte) error {
 func (st *serverStream) login(e *stanza.Element) {
 	raw, _ := base64.StdEncoding.DecodeString(e.Text(1000))
 	switch text := string(raw); {
+	case st.user != "" && e.Is(nsSASL, "response"):
+		st.out <- "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>"
+	case st.user != "":
+		st.out <- "<challenge xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>"
 	case string(e.Attr("mechanism")) == "PLAIN" && strings.HasSuffix(text, "\x00pw"):
 		st.user = strings.Split(text, "\x00")[1]
 		st.out <- "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>"
+	case string(e.Attr("mechanism")) == "SCRAM-SHA-1": // and what comes before the response is passed over
+		st.user, _, _ = strings.Cut(text[strings.LastIndex(text, "n=")+2:], ",") // of two names the last
+		st.out <- "<challenge xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>"
 	case string(e.Attr("mechanism")) == "OAUTHBEARER":
 		st.user = text
 		st.out <- "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>"
@@ -183,6 +222,9 @@ func (st *serverStream) bind(e *stanza.Element) {
 		resource = r.Text(100)
 	}
 	jid := strings.ToLower(st.user) + "@example.com/" + resource
+	if st.srv.binds != "" {
+		jid = st.srv.binds
+	}
 	for _, o := range st.srv.sessions { // a conflict ends the older one
 		if o.jid == jid && o.ended == "" {
 			o.ended = "conflict"
@@ -195,10 +237,14 @@ func (st *serverStream) bind(e *stanza.Element) {
 	}
 	st.sess = &serverSession{jid: jid, stream: st}
 	st.srv.sessions = append(st.srv.sessions, st.sess)
-	st.out <- "<iq type='result' id='" + string(e.Attr("id")) + "'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>" + jid + "</jid></bind></iq>"
+	st.send("<iq type='result' id='" + string(e.Attr("id")) + "'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>" + jid + "</jid></bind></iq>")
 }
 
 func (st *serverStream) resume(e *stanza.Element) {
+	if st.srv.answers != "" {
+		st.out <- st.srv.answers
+		return
+	}
 	for _, s := range st.srv.sessions {
 		if s.previd == string(e.Attr("previd")) && s.ended == "" && strings.HasPrefix(s.jid, st.user+"@") {
 			s.ack(string(e.Attr("h")))
@@ -206,7 +252,7 @@ func (st *serverStream) resume(e *stanza.Element) {
 				s.stream.out <- stanza.StreamEnd
 			}
 			s.stream, st.sess = st, s
-			st.out <- fmt.Sprintf("<resumed xmlns='urn:xmpp:sm:3' h='%d' previd='%s'/>", len(s.got), s.previd)
+			st.send(fmt.Sprintf("<resumed xmlns='urn:xmpp:sm:3' h='%d' previd='%s'/>", len(s.got), s.previd))
 			for _, text := range s.unacked {
 				st.out <- text
 			}

@@ -2,6 +2,7 @@ package xmppproxy
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"time"
 
@@ -10,15 +11,9 @@ import (
 )
 
 // swap resumes the session on the login's own stream: the server says whether
-// it may. The stream that there was is not read meanwhile.
-func (l *login) swap(ln *line, h uint32, sure bool) error {
-	select {
-	case ln.turn <- struct{}{}:
-		defer func() { <-ln.turn }()
-	case <-l.ctx.Done():
-		return l.ctx.Err()
-	}
-	from, err := ln.beginSwap(l.ctx, h)
+// it may. The stream that there was is not read meanwhile. The line is acquired.
+func (l *login) swap(ln *line, previd string, h uint32, sure bool) error {
+	from, err := ln.beginSwap(l.ctx, previd, h)
 	if err != nil {
 		return err
 	}
@@ -40,6 +35,9 @@ func (l *login) swap(ln *line, h uint32, sure bool) error {
 		up := l.up
 		l.up = nil // the line's
 		return ln.swapped(l.c, up, h, uint32(serverH))
+	case !answer.Is(nsSM, "failed"): // a stream error, most likely
+		ln.endSwap(func(now time.Time) { ln.s.SwapFailed(now) })
+		return condition("remote-connection-failed")
 	case sure && from.orphan:
 		ln.endSwap(func(now time.Time) { ln.s.Refused(now) })
 	default:
@@ -60,9 +58,9 @@ func (l *login) askOn(ctx context.Context, from swapFrom) (*stanza.Element, erro
 
 // beginSwap holds the stream that there is, and asks the session what to resume
 // from.
-func (l *line) beginSwap(ctx context.Context, h uint32) (swapFrom, error) {
+func (l *line) beginSwap(ctx context.Context, previd string, h uint32) (swapFrom, error) {
 	l.mu.Lock()
-	if !l.s.Resumable() || l.gone {
+	if !l.resumable(previd) {
 		l.mu.Unlock()
 		return swapFrom{}, session.ErrNoResume
 	}
@@ -116,6 +114,14 @@ func (l *line) swapped(c *conn, up Stream, clientH, serverH uint32) error {
 	old, before := l.up, l.conn
 	l.up, l.conn, l.swap = up, c, nil
 	err := l.s.Swapped(time.Now(), clientH, serverH)
+	if errors.Is(err, session.ErrNoResume) { // it ended, or began to, while the server was asked
+		l.up, l.conn = old, before
+		over := l.s.State() == session.Ended || l.s.State() == session.Retired
+		l.goOn()
+		l.unlock()
+		up.Close(over)
+		return context.Canceled
+	}
 	replaced(before)
 	l.goOn()
 	l.unlock()
