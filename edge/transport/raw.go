@@ -33,14 +33,18 @@ func (r *raw) Start(recv Receiver) {
 }
 
 // read hands over what comes. Where it waits it keeps its buffer meanwhile;
-// where it is parked there is none.
-func (r *raw) read(bool) error {
+// where it is parked there is none, and all that is there goes together, however
+// many records of TLS it came in.
+func (r *raw) read(waits bool) error {
 	pooled := r.t.buffers.Get().(*[]byte)
 	defer r.t.buffers.Put(pooled)
 	buf := (*pooled)[:min(len(*pooled), r.t.cfg.MaxMessage)]
 	r.greet(&r.t.cfg, r.conn)
 	for {
 		n, err := r.conn.Read(buf)
+		for more := 0; err == nil && !waits && n < len(buf); n += more {
+			more, err = r.conn.Read(buf[n:])
+		}
 		if derr := r.deliver(buf[:n]); derr != nil {
 			return derr
 		}
