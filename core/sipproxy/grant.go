@@ -220,6 +220,7 @@ func (p *Proxy) enact(reg *registration, grant time.Duration, res *sip.Response)
 // forgotten ends what was done for a device that is not kept any more.
 func (p *Proxy) forgotten(id location.DeviceID) {
 	p.notes.drop(id)
+	p.nudges.end(id)
 	p.lookPublished(id)
 	p.waker.Gone(id.String())
 }

@@ -160,6 +160,27 @@ func TestB19_WhatWaitsForAPhoneWithATokenForMessagesStaysItsOwn(t *testing.T) {
 	})
 }
 
+// A push brings the phone, and it goes back to sleep before it has taken the
+// message: its user is not told of that message without end.
+func TestB7_APhoneThatWakesAndTakesNothingIsToldLessAndLessOften(t *testing.T) {
+	inTown(t, func(t *testing.T, w *town) {
+		ph := w.phone("alice", "tls").asleep()
+		w.pbx.say(w.texts("sip:alice@example.com", "carol", "m1", 1, "hello")...)
+		w.pbx.hears("SIP/2.0 202")
+		for start := time.Now(); time.Since(start) < time.Hour; {
+			ph.wakes()
+			ph.hears("MESSAGE")
+			ph.sleeps()
+			pass(10 * time.Second)
+		}
+		if n := len(w.pushes.notes); n < 2 || n > 10 {
+			t.Errorf("%d pushes for one message in an hour", n)
+		}
+		ph.wakes()
+		ph.reads("hello")
+	})
+}
+
 func TestAUserWhoIsInUseElsewhereIsNotPushed(t *testing.T) {
 	active := func(c *Config) { c.DesktopActive = 5 * time.Minute }
 	two(t, func(t *testing.T, w *town, desk, ph *phone) {

@@ -80,6 +80,9 @@ func (m mailman) Deliver(device string, added time.Time, data []byte, done func(
 			if v == im.Delivered && who != id {
 				p.im.Got(who.String(), env.Name)
 			}
+			if v != im.Kept {
+				p.nudges.end(who)
+			}
 			done(v)
 		}
 	})
@@ -108,7 +111,7 @@ func (m mailman) Ended(device string, data []byte, _ im.Verdict) {
 // some left: what told it of them before was dropped when it came.
 func (p *Proxy) asleepAgain(id location.DeviceID, req *sip.Request, name string) {
 	dev, ok := p.loc.Device(id)
-	if !ok || p.State(dev) == liveness.Foreground {
+	if !ok || p.State(dev) == liveness.Foreground || !p.nudges.may(id, time.Now()) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, time.Second)

@@ -156,6 +156,7 @@ type Proxy struct {
 	grants grants
 	notes  notes
 	hands  hands
+	nudges nudges
 	uses   uses
 	told   tally
 	short  shortGrants
