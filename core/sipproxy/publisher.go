@@ -32,6 +32,28 @@ const (
 type publisher struct {
 	mu      sync.Mutex
 	refused map[string]refusal // by domain; guarded by mu
+	queued  map[string]bool    // devices that wait for their turn, with a slot; guarded by mu
+}
+
+// queue says whether a device is not queued already; it is from now on.
+func (b *publisher) queue(device string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.queued[device] {
+		return false
+	}
+	if b.queued == nil {
+		b.queued = make(map[string]bool)
+	}
+	b.queued[device] = true
+	return true
+}
+
+// turn says that a device's turn has come.
+func (b *publisher) turn(device string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.queued, device)
 }
 
 type refusal struct {
@@ -126,13 +148,14 @@ func (p *Proxy) publishing(ctx context.Context) {
 			continue
 		}
 		id, ok := location.ParseDeviceID(device)
-		if !ok {
-			continue
+		if !ok || !p.publisher.queue(device) {
+			continue // who waits already is looked at when its turn comes
 		}
 		select {
 		case <-ctx.Done():
 		case slots <- struct{}{}:
 			p.turns.take(id, 0, func(done func()) {
+				p.publisher.turn(device)
 				p.publishFor(id, sync.OnceFunc(func() { done(); <-slots }))
 			})
 		}

@@ -239,3 +239,22 @@ func TestAClientThatSaysGoodbyeIsForgotten(t *testing.T) {
 		}
 	})
 }
+
+// A PBX that does not answer one phone's PUBLISH, and a phone that says often that
+// nobody looks, hold up nobody else.
+func TestTSM7_APhoneWhosePublishHangsHoldsUpNobody(t *testing.T) {
+	two(t, func(t *testing.T, w *town, a, b *phone) {
+		a.awake()
+		b.awake()
+		w.open(b)
+		w.open(a)
+		a.say(a.publish("e1", openDoc)...)
+		w.pbx.hears("PUBLISH") // and says nothing
+		for range maxPublishing + 1 {
+			a.inactive(true)
+			a.inactive(false)
+		}
+		b.inactive(true)
+		w.published("e1", awayDoc, "e2")
+	})
+}
