@@ -180,22 +180,30 @@ func iqError(e *stanza.Element, reason string) []byte {
 func (l *login) begin(before *line, jid string, result []byte) {
 	p, up, c := l.c.p, l.up, l.c
 	l.up = nil // the line's
-	ln := before
-	if ln == nil {
-		ln = newLine(p, newID())
-	} else {
-		p.metrics.resumed("replay")
-	}
 	cfg := session.Config{ID: newID(), JID: jid, ServerSM: l.counts}
 	l.begins(true)
 	l.send(result)
-	ln.mu.Lock()
+	ln := before
+	if ln != nil {
+		ln.mu.Lock()
+		if ln.gone || ln.s.State() != session.Retired { // another login of the device was faster
+			ln.mu.Unlock()
+			ln = nil
+		}
+	}
+	again := ln != nil
+	if again {
+		p.metrics.resumed("replay")
+	} else {
+		ln = newLine(p, newID())
+		ln.mu.Lock()
+	}
 	ln.conn, ln.up, ln.done = c, up, make(chan struct{})
 	ln.name.Store(jid)
 	p.lines.add(ln, cfg.ID, jid)
 	cfg.Pushable = p.notes.Pushable(ln)
 	now := time.Now()
-	if before == nil {
+	if !again {
 		ln.s = session.New(now, cfg, &p.cfg.Policy, ln)
 		ln.Changed(session.Active)
 	} else {

@@ -192,6 +192,8 @@ func (c *conn) toLogin(kind stanza.Kind, e *stanza.Element) (wrong string) {
 	switch {
 	case c.login != nil:
 		return c.login.take(kind, e)
+	case c.headed: // the flow is being given up
+		return ""
 	case kind == stanza.Header:
 		return c.startLogin(e)
 	default: // on a WebSocket

@@ -110,11 +110,25 @@ func (j *journal) do(l *line, k job) {
 		entries, err = j.read(l.key, k.pos)
 		l.gotEntries(entries, err)
 	case jobRemove:
-		err = j.store.Remove(j.ctx, l.key)
+		if err = j.store.Remove(j.ctx, l.key); err != nil {
+			l.p.agenda.at(removal{l}, time.Now().Add(removeAgain))
+		}
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		j.say(err)
 	}
+}
+
+// removeAgain is the pause after a session that is over could not be removed.
+const removeAgain = 2 * time.Second
+
+// removal tries again to remove what is stored of a line that is over: else it
+// would be back with the next start.
+type removal struct{ *line }
+
+func (r removal) tick(time.Time) time.Time {
+	r.Remove()
+	return time.Time{}
 }
 
 // read returns about session.FetchBytes of entries, at least one if there is

@@ -88,6 +88,9 @@ func (m *Memory) Trim(_ context.Context, id string, upTo uint64) error {
 func (m *Memory) Remove(_ context.Context, id string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.failing != nil {
+		return m.failing
+	}
 	delete(m.records, id)
 	delete(m.entries, id)
 	return nil
