@@ -374,8 +374,8 @@ func (c *conn) holdUp(up Stream) {
 		if c.held = false; !c.began.IsZero() {
 			c.began = time.Now()
 		}
+		c.flow.Hold(false) // before anybody holds it up again
 		c.mu.Unlock()
-		c.flow.Hold(false)
 	})
 }
 
