@@ -46,15 +46,16 @@ func freezable(d *deaf) func(*phone.Config) {
 	}
 }
 
-// flood sends MESSAGEs of a kilobyte to user, as a PBX does, and takes what is
+// flood sends INFOs of a kilobyte to user, as a PBX may (a MESSAGE would wait for
+// the answer to the one before), and takes what is
 // answered.
 func (t *Town) flood(tb testing.TB, user string, messages int) {
 	tb.Helper()
 	w := t.fromPBX(tb)
 	go func() { _, _ = io.Copy(io.Discard, w.r) }()
 	for i := range messages {
-		ok := w.try(fmt.Sprintf("MESSAGE sip:%s@%s SIP/2.0\r\nVia: SIP/2.0/TCP pbx.invalid;branch=z9hG4bKflood%d\r\nFrom: <sip:x@%[2]s>;tag=%[3]d\r\n"+
-			"To: <sip:%[1]s@%[2]s>\r\nCall-ID: flood-%[3]d\r\nCSeq: 1 MESSAGE\r\nMax-Forwards: 70\r\nContent-Type: text/plain\r\nContent-Length: 1024\r\n\r\n%s",
+		ok := w.try(fmt.Sprintf("INFO sip:%s@%s SIP/2.0\r\nVia: SIP/2.0/TCP pbx.invalid;branch=z9hG4bKflood%d\r\nFrom: <sip:x@%[2]s>;tag=%[3]d\r\n"+
+			"To: <sip:%[1]s@%[2]s>\r\nCall-ID: flood-%[3]d\r\nCSeq: 1 INFO\r\nMax-Forwards: 70\r\nContent-Type: text/plain\r\nContent-Length: 1024\r\n\r\n%s",
 			user, PBXDomain, i, strings.Repeat("m", 1024)))
 		if ok != nil {
 			tb.Fatal(ok)

@@ -76,7 +76,7 @@ func TestTheClientsOfTheCore(t *testing.T) {
 			s.t.Fatalf("%d clients, want bob: %v", len(raw), raw)
 		}
 		object := raw[0].(map[string]any)
-		s.shape("client", object, "aor expires flow instance last_wake state tokens")
+		s.shape("client", object, "aor expires flow held instance last_wake state tokens")
 		s.shape("flow", object["flow"], "edge id remote since transport")
 		s.shape("token", object["tokens"].([]any)[0], "app encrypts kind last_error last_error_at last_ok note_miss note_ok provider registered state token wake_miss wake_ok")
 
