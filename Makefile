@@ -79,7 +79,7 @@ soak: ## the whole-system stories SOAK (20) times over, under the race detector,
 	$(GO) test -run '^$$' -bench CrowdWake -benchtime 1x -count 3 -timeout 30m ./test/load
 	SESSION_HISTORIES=100000 $(GO) test -run 'TXM5TXM9|TXM14' -timeout 60m ./core/xmppproxy/session
 
-# Runs of each ordeal; IMRUN picks some: IMRUN=TXM9.
+# Runs of each ordeal; IMRUN picks others: TXM9, Swap, DirectOrdeal.
 IMRUNS ?= 10
 IMRUN  ?= (TXM5|TXM9)
 im-soak: ## exactly once: 3,000 messages, 60 resets, kill -9, IMRUNS (10) runs before Prosody and ejabberd each
