@@ -114,6 +114,9 @@ type IMConfig struct {
 	// DesktopActive spares a device the push of a message while another client of
 	// its user was active within this time; 0 pushes always.
 	DesktopActive unit.Duration `toml:"desktop_active"`
+	// CorrectUndercount corrects XMPP clients that do not count the answers to
+	// their own requests, and would get the last stanzas twice.
+	CorrectUndercount bool `toml:"correct_undercount"`
 }
 
 // StoreConfig says where bindings live.

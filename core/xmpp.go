@@ -38,6 +38,7 @@ func (s *Server) buildXMPP(ctx context.Context) error {
 		Policy: session.Policy{
 			Stanzas: m.PerSession, Bytes: int(m.PerSessionBytes), Keep: m.Keep.Duration, ResumeMax: m.ResumeMax.Duration, Unpushable: unpushable,
 			Presence: presences[m.SuspendedPresence], AwayDelay: m.AwayDelay.Duration,
+			Undercount: m.CorrectUndercount,
 		},
 	}
 	metrics := c2s.NewMetrics(s.deps.Registry)

@@ -38,6 +38,8 @@ type line struct {
 	done  chan struct{}    // guarded by mu: closed when the session is retired or ended
 	due   time.Time        // guarded by mu: when the agenda calls at the latest
 	gone  bool             // guarded by mu: the core leaves
+
+	undercounts bool // guarded by mu: said in the log
 }
 
 // swapFrom is what a fresh stream resumes.
@@ -78,6 +80,17 @@ func (l *line) tick(now time.Time) time.Time {
 	return time.Time{}
 }
 
+// noteUndercount says once of a session that its client does not count the
+// answers to its own requests. mu is held.
+func (l *line) noteUndercount() {
+	if l.undercounts || !l.s.Undercounts() {
+		return
+	}
+	l.undercounts = true
+	l.p.log.Warn("the client does not count answers to its requests (XEP-0198 §4), and gets stanzas twice unless im.correct_undercount is set",
+		"client", location.AOR("xmpp:"+l.Bare()), "corrected", l.p.cfg.Policy.Undercount)
+}
+
 // fromClient takes an element that came on c.
 func (l *line) fromClient(c *conn, kind stanza.Kind, e *stanza.Element) {
 	l.mu.Lock()
@@ -95,6 +108,7 @@ func (l *line) fromClient(c *conn, kind stanza.Kind, e *stanza.Element) {
 		} else {
 			l.s.FromClient(now, e)
 		}
+		l.noteUndercount()
 	case stanza.End:
 		l.conn = nil
 		l.s.ClientClosed(now)

@@ -23,7 +23,8 @@ const (
 	// maxAttempts is how often a client may try to log in on one flow (RFC 6120
 	// §6.4.5 recommends 2 to 5).
 	maxAttempts = 5
-	// maxEarly is how many elements a client may send ahead of their answers.
+	// maxEarly is how many elements a client may send ahead of their answers; of
+	// their bytes it is twice an element's.
 	maxEarly = 16
 	// maxBound and maxBoundBytes are how many, and how much, while its session
 	// begins: it has its answer then, and sends what it likes.
@@ -81,7 +82,7 @@ func (l *login) take(kind stanza.Kind, e *stanza.Element) (wrong string) {
 		if len(l.early) >= maxBound || l.size > maxBoundBytes {
 			return "policy-violation"
 		}
-	} else if len(l.early) >= maxEarly || len(e.Raw) > maxLoginElement {
+	} else if len(l.early) >= maxEarly || l.size+len(e.Raw) > 2*maxLoginElement {
 		return "policy-violation"
 	}
 	in := input{kind: kind}

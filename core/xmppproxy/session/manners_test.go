@@ -160,6 +160,30 @@ func TestTXM19AClientThatDoesNotCountAnswers(t *testing.T) {
 	}
 }
 
+// im.md B.5: where it is not corrected it is told all the same, and what the
+// client did not count comes once more.
+func TestTXM19AClientThatDoesNotCountAnswersIsToldOf(t *testing.T) {
+	w := story(t)
+	w.serverSays("<iq type='result' from='example.com' id='x'/>")
+	for h := range 3 {
+		w.serverSays(msg(fmt.Sprint(h + 1)))
+		w.clientSays(fmt.Sprintf("<a xmlns='urn:xmpp:sm:3' h='%d'/>", h+1))
+	}
+	if !w.s.Undercounts() {
+		t.Error("three acknowledgements did not show it")
+	}
+	w.s.ClientLost(w.now)
+	w.drain()
+	w.got()
+	if err := w.s.Resume(w.now, 3); err != nil {
+		t.Fatal(err)
+	}
+	w.drain()
+	if got := ids(w.got()); got != "3" {
+		t.Errorf("sent again: %q, want the one that it did not count", got)
+	}
+}
+
 // Product: nothing at all within 2 s of a request sent.
 func TestAClientThatDoesNotAnswerIsSilent(t *testing.T) {
 	w := story(t)

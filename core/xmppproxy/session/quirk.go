@@ -12,12 +12,9 @@ type quirk struct {
 // stanza looks the same once.
 const shownTimes = 3
 
-// correct turns the h of a client that undercounts into what it has; known are
-// the leading items it may have.
+// correct turns the h of a client that undercounts into what it has, if that is
+// wanted; known are the leading items it may have.
 func (s *Session) correct(h uint32, known int) uint32 {
-	if !s.policy.Undercount {
-		return h
-	}
 	d := &s.down
 	answers := uint64(0)
 	for _, it := range d.q[:known] {
@@ -34,9 +31,10 @@ func (s *Session) correct(h uint32, known int) uint32 {
 		case h == uint32(all):
 			q.seen = 0
 		}
-		if q.on = q.seen >= shownTimes; !q.on {
-			return h
-		}
+		q.on = q.seen >= shownTimes
+	}
+	if !q.on || !s.policy.Undercount {
+		return h
 	}
 	count := uint32(d.acked - q.acked)
 	has := uint32(d.acked)
