@@ -27,7 +27,7 @@ func (l *Location) add(id DeviceID) *device {
 func (l *Location) drop(d *device) {
 	l.dropBindings(d, func(*binding) bool { return true })
 	l.dropTokens(d, func(*Token) bool { return true })
-	l.due.remove(d)
+	l.due.Remove(d)
 	delete(l.devices, d.id)
 	rest := without(l.aors[d.id.AOR], d)
 	if len(rest) == 0 {
@@ -133,7 +133,7 @@ func (l *Location) settle(d *device, now time.Time) {
 		next = d.keep
 	}
 	d.due = next
-	l.due.fix(d)
+	l.due.Put(d)
 	if l.due[0] == d {
 		signal(l.changed)
 	}

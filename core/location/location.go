@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"sallyport/core/inorder"
 )
 
 // writeShards is how many devices can be on their way to the store at once.
@@ -34,7 +36,7 @@ type Location struct {
 	flows   map[string][]*binding
 	pushes  map[pushKey]*device
 	live    int // bindings with a live flow
-	due     dueHeap
+	due     inorder.Heap[*device]
 	dirty   map[DeviceID]struct{} // to be stored by Run
 	words   words
 }

@@ -1,7 +1,6 @@
 package location
 
 import (
-	"container/heap"
 	"context"
 	"errors"
 	"fmt"
@@ -171,43 +170,9 @@ func (l *Location) save(id DeviceID) error {
 	return err
 }
 
-// dueHeap orders devices by the moment at which something of them ends.
-type dueHeap []*device
+// Before implements inorder.Item: devices are in the order in which something
+// of them ends.
+func (d *device) Before(o *device) bool { return d.due.Before(o.due) }
 
-func (h dueHeap) Len() int           { return len(h) }
-func (h dueHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
-func (h dueHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-
-// Push implements heap.Interface.
-func (h *dueHeap) Push(x any) {
-	d := x.(*device)
-	d.index = len(*h)
-	*h = append(*h, d)
-}
-
-// Pop implements heap.Interface.
-func (h *dueHeap) Pop() any {
-	old := *h
-	d := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	d.index = -1
-	return d
-}
-
-func (h *dueHeap) fix(d *device) {
-	if d.index < 0 {
-		heap.Push(h, d)
-		return
-	}
-	heap.Fix(h, d.index)
-}
-
-func (h *dueHeap) remove(d *device) {
-	if d.index >= 0 {
-		heap.Remove(h, d.index)
-	}
-}
+// Slot implements inorder.Item.
+func (d *device) Slot() *int { return &d.index }

@@ -1,12 +1,13 @@
 package presence
 
 import (
-	"container/heap"
 	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sallyport/core/inorder"
 )
 
 // Config says how a book is kept. Zero fields take the defaults.
@@ -54,9 +55,9 @@ type Book struct {
 	stirred atomic.Int64 // publications that are
 
 	mu   sync.Mutex
-	of   map[string]*publication // by device; guarded by mu
-	due  dueHeap                 // guarded by mu
-	size int                     // of all Docs; guarded by mu
+	of   map[string]*publication    // by device; guarded by mu
+	due  inorder.Heap[*publication] // guarded by mu
+	size int                        // of all Docs; guarded by mu
 	// dirty are devices whose record is to be written; guarded by mu.
 	dirty map[string]struct{}
 	full  bool // it was said that there is no more room; guarded by mu
@@ -235,9 +236,7 @@ func (b *Book) forget(device string) {
 		b.stirred.Add(-1)
 	}
 	delete(b.of, device)
-	if p.index >= 0 {
-		heap.Remove(&b.due, p.index)
-	}
+	b.due.Remove(p)
 	b.mark(p)
 }
 

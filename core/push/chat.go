@@ -1,6 +1,8 @@
 package push
 
-import "time"
+import (
+	"time"
+)
 
 // The window within which notes of one chat are merged: the first goes at once,
 // what follows within firstWindow goes together, and the window doubles while
@@ -122,29 +124,9 @@ func (d *device) charge(now time.Time, perMinute int) {
 	d.sent = append(d.sent, now)
 }
 
-// chatHeap orders chats by when something is due. It implements heap.Interface.
-type chatHeap []*chat
+// Before implements inorder.Item: chats are in the order in which something of
+// them is due.
+func (c *chat) Before(o *chat) bool { return c.due.Before(o.due) }
 
-func (h chatHeap) Len() int           { return len(h) }
-func (h chatHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
-func (h chatHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-
-// Push implements heap.Interface.
-func (h *chatHeap) Push(x any) {
-	c := x.(*chat)
-	c.index = len(*h)
-	*h = append(*h, c)
-}
-
-// Pop implements heap.Interface.
-func (h *chatHeap) Pop() any {
-	old := *h
-	c := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	c.index = -1
-	return c
-}
+// Slot implements inorder.Item.
+func (c *chat) Slot() *int { return &c.index }

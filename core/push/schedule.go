@@ -1,9 +1,10 @@
 package push
 
 import (
-	"container/heap"
 	"slices"
 	"time"
+
+	"sallyport/core/inorder"
 )
 
 // maxIdle bounds the chats that are kept for their count alone; beyond it some
@@ -20,7 +21,7 @@ type schedule struct {
 	devices map[string]*device
 	rows    map[string]*row // that wait, by key, but for devices that are not known
 	order   []*row          // as they came, with some that ended: for the age
-	due     chatHeap
+	due     inorder.Heap[*chat]
 	waiting int // rows
 	idle    int // chats without rows
 	sweep   time.Time
@@ -132,18 +133,10 @@ func (s *schedule) plan(c *chat, now time.Time) {
 			c.due = last
 		}
 	}
-	if c.index < 0 {
-		heap.Push(&s.due, c)
-		return
-	}
-	heap.Fix(&s.due, c.index)
+	s.due.Put(c)
 }
 
-func (s *schedule) unplan(c *chat) {
-	if c.index >= 0 {
-		heap.Remove(&s.due, c.index)
-	}
-}
+func (s *schedule) unplan(c *chat) { s.due.Remove(c) }
 
 // next is when pop has something to do, the zero time for never.
 func (s *schedule) next() time.Time {
@@ -157,7 +150,7 @@ func (s *schedule) next() time.Time {
 // late. The chat is out of the heap until start, park or plan. nil: none is due.
 func (s *schedule) pop(now time.Time, expired func(*row)) *chat {
 	for len(s.due) > 0 && !s.due[0].due.After(now) {
-		c := heap.Pop(&s.due).(*chat)
+		c := s.due.Take()
 		if len(c.rows) == 0 {
 			s.idle--
 			s.remove(c)

@@ -1,10 +1,11 @@
 package xmppproxy
 
 import (
-	"container/heap"
 	"context"
 	"sync"
 	"time"
+
+	"sallyport/core/inorder"
 )
 
 // due is what has something to do at a time. It is called without locks, and
@@ -20,8 +21,8 @@ type agenda struct {
 	wake chan struct{}
 
 	mu   sync.Mutex
-	when map[due]*entry // guarded by mu
-	heap entries        // guarded by mu
+	when map[due]*entry       // guarded by mu
+	heap inorder.Heap[*entry] // guarded by mu
 }
 
 type entry struct {
@@ -44,12 +45,12 @@ func (a *agenda) at(d due, t time.Time) {
 	e := a.when[d]
 	switch {
 	case e == nil:
-		e = &entry{who: d, at: t}
+		e = &entry{who: d, at: t, pos: inorder.Nowhere}
 		a.when[d] = e
-		heap.Push(&a.heap, e)
+		a.heap.Put(e)
 	case t.Before(e.at):
 		e.at = t
-		heap.Fix(&a.heap, e.pos)
+		a.heap.Put(e)
 	default:
 		return
 	}
@@ -66,7 +67,7 @@ func (a *agenda) forget(d due) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if e := a.when[d]; e != nil {
-		heap.Remove(&a.heap, e.pos)
+		a.heap.Remove(e)
 		delete(a.when, d)
 	}
 }
@@ -83,7 +84,7 @@ func (a *agenda) next(now time.Time) (due, time.Duration) {
 	if wait := e.at.Sub(now); wait > 0 {
 		return nil, wait
 	}
-	heap.Pop(&a.heap)
+	a.heap.Take()
 	delete(a.when, e.who)
 	return e.who, 0
 }
@@ -106,26 +107,8 @@ func (a *agenda) run(ctx context.Context) {
 	}
 }
 
-// entries is a heap, the earliest first.
-type entries []*entry
+// Before implements [inorder.Item].
+func (e *entry) Before(o *entry) bool { return e.at.Before(o.at) }
 
-func (h entries) Len() int           { return len(h) }
-func (h entries) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
-func (h entries) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].pos, h[j].pos = i, j
-}
-
-func (h *entries) Push(x any) {
-	e := x.(*entry)
-	e.pos = len(*h)
-	*h = append(*h, e)
-}
-
-func (h *entries) Pop() any {
-	old := *h
-	e := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	return e
-}
+// Slot implements [inorder.Item].
+func (e *entry) Slot() *int { return &e.pos }

@@ -86,7 +86,8 @@ func (g *gate) enter(ctx context.Context, until time.Time) error {
 		g.mu.Unlock()
 		return errCrowded
 	}
-	p := g.waiting.add(until)
+	p := newPlace(until)
+	g.waiting.Put(p)
 	g.admit() // somebody may have left since
 	g.mu.Unlock()
 
@@ -95,7 +96,7 @@ func (g *gate) enter(ctx context.Context, until time.Time) error {
 		return admitted(in)
 	case <-ctx.Done():
 		g.mu.Lock()
-		waited := g.waiting.remove(p)
+		waited := g.waiting.Remove(p)
 		g.mu.Unlock()
 		if waited {
 			return context.Cause(ctx)
@@ -142,7 +143,7 @@ func (g *gate) leave(status int) (empty bool) {
 // admit lets in as many as may. Guarded by mu.
 func (g *gate) admit() {
 	for len(g.waiting) > 0 && g.inflight < g.limit() {
-		g.waiting.first().told <- true
+		g.waiting.Take().told <- true
 		g.inflight++
 	}
 }
@@ -156,10 +157,8 @@ func (g *gate) retire() (empty bool) {
 		return false
 	}
 	g.retired = true
-	for _, p := range g.waiting {
-		p.index = nowhere
-		p.told <- false
+	for len(g.waiting) > 0 {
+		g.waiting.Take().told <- false
 	}
-	g.waiting = nil
 	return g.inflight == 0
 }

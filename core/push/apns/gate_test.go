@@ -104,7 +104,7 @@ func TestGateBoundsItsQueue(t *testing.T) {
 		g := gate{inflight: 1}
 		until := time.Now().Add(10 * time.Second)
 		for range maxWaiting {
-			g.waiting.add(until)
+			g.waiting.Put(newPlace(until))
 		}
 		if err := g.enter(t.Context(), until); !errors.Is(err, errCrowded) {
 			t.Errorf("err %v", err)

@@ -1,11 +1,12 @@
 package fcm
 
 import (
-	"container/heap"
 	"context"
 	"errors"
 	"sync"
 	"time"
+
+	"sallyport/core/inorder"
 )
 
 const (
@@ -75,8 +76,8 @@ func (g *gate) enter(ctx context.Context, until time.Time) error {
 		return errCrowded
 	}
 	g.came++
-	p := &place{until: until, came: g.came, told: make(chan error, 1)}
-	heap.Push(&g.waiting, p)
+	p := &place{until: until, came: g.came, told: make(chan error, 1), index: inorder.Nowhere}
+	g.waiting.Put(p)
 	g.mu.Unlock()
 
 	select {
@@ -84,10 +85,7 @@ func (g *gate) enter(ctx context.Context, until time.Time) error {
 		return err
 	case <-ctx.Done():
 		g.mu.Lock()
-		waited := p.index >= 0
-		if waited {
-			heap.Remove(&g.waiting, p.index)
-		}
+		waited := g.waiting.Remove(p)
 		g.mu.Unlock()
 		if waited {
 			return context.Cause(ctx)
@@ -121,7 +119,7 @@ func (g *gate) leave(answered bool) (empty bool) {
 		g.draining = false
 	}
 	for len(g.waiting) > 0 && g.inflight < g.most() {
-		heap.Pop(&g.waiting).(*place).told <- nil
+		g.waiting.Take().told <- nil
 		g.inflight++
 	}
 	return g.retired && g.inflight == 0
@@ -137,13 +135,13 @@ func (g *gate) retire() (empty bool) {
 	}
 	g.retired = true
 	for len(g.waiting) > 0 {
-		heap.Pop(&g.waiting).(*place).told <- errRetired
+		g.waiting.Take().told <- errRetired
 	}
 	return g.inflight == 0
 }
 
 // queue is who waits at a gate, a heap by deadline. Its gate locks.
-type queue []*place
+type queue = inorder.Heap[*place]
 
 // place is one push's place in the queue.
 type place struct {
@@ -153,36 +151,13 @@ type place struct {
 	index int        // in the queue; below 0 when it has left
 }
 
-// Len implements [heap.Interface].
-func (q queue) Len() int { return len(q) }
-
-// Less implements [heap.Interface].
-func (q queue) Less(i, j int) bool {
-	if c := q[i].until.Compare(q[j].until); c != 0 {
+// Before implements [inorder.Item].
+func (p *place) Before(o *place) bool {
+	if c := p.until.Compare(o.until); c != 0 {
 		return c < 0
 	}
-	return q[i].came < q[j].came
+	return p.came < o.came
 }
 
-// Swap implements [heap.Interface].
-func (q queue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].index, q[j].index = i, j
-}
-
-// Push implements [heap.Interface].
-func (q *queue) Push(x any) {
-	p := x.(*place)
-	p.index = len(*q)
-	*q = append(*q, p)
-}
-
-// Pop implements [heap.Interface].
-func (q *queue) Pop() any {
-	old := *q
-	p := old[len(old)-1]
-	old[len(old)-1] = nil
-	*q = old[:len(old)-1]
-	p.index = -1
-	return p
-}
+// Slot implements [inorder.Item].
+func (p *place) Slot() *int { return &p.index }

@@ -1,10 +1,10 @@
 package notify
 
 import (
-	"container/heap"
 	"strings"
 	"time"
 
+	"sallyport/core/inorder"
 	"sallyport/core/wake"
 )
 
@@ -35,9 +35,9 @@ func (n *Notifier) postpone(s *state, note wake.Note, due time.Time) {
 	if s.later == nil {
 		s.later = make(map[string]*deferred)
 	}
-	d := &deferred{s: s, note: note, due: due}
+	d := &deferred{s: s, note: note, due: due, index: inorder.Nowhere}
 	s.later[note.Conversation] = d
-	heap.Push(&n.later, d)
+	n.later.Put(d)
 	if d.index == 0 {
 		n.hurry()
 	}
@@ -46,7 +46,7 @@ func (n *Notifier) postpone(s *state, note wake.Note, due time.Time) {
 // forgetLater drops what waits for a client.
 func (n *Notifier) forgetLater(s *state) {
 	for _, d := range s.later {
-		heap.Remove(&n.later, d.index)
+		n.later.Remove(d)
 	}
 	s.later = nil
 }
@@ -66,41 +66,21 @@ func (n *Notifier) sendDue(now time.Time) time.Duration {
 		}
 		if due := n.due(d.s); due.After(now) {
 			d.due = due
-			heap.Fix(&n.later, 0)
+			n.later.Put(d)
 			continue
 		}
-		heap.Pop(&n.later)
+		n.later.Take()
 		delete(d.s.later, d.note.Conversation)
 		n.send(d.s, d.note)
 	}
 	return idle
 }
 
-// queue orders what waits by time.
-type queue []*deferred
+// Before implements [inorder.Item].
+func (d *deferred) Before(o *deferred) bool { return d.due.Before(o.due) }
 
-func (q queue) Len() int           { return len(q) }
-func (q queue) Less(i, j int) bool { return q[i].due.Before(q[j].due) }
-func (q queue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].index, q[j].index = i, j
-}
-
-// Push implements heap.Interface.
-func (q *queue) Push(x any) {
-	d := x.(*deferred)
-	d.index = len(*q)
-	*q = append(*q, d)
-}
-
-// Pop implements heap.Interface.
-func (q *queue) Pop() any {
-	last := len(*q) - 1
-	d := (*q)[last]
-	(*q)[last] = nil
-	*q = (*q)[:last]
-	return d
-}
+// Slot implements [inorder.Item].
+func (d *deferred) Slot() *int { return &d.index }
 
 // keys remembers what was told of, until the client has it and ten minutes
 // more: another server's copy may be late.

@@ -7,7 +7,6 @@
 package notify
 
 import (
-	"container/heap"
 	"context"
 	"log/slog"
 	"strings"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"sallyport/core/inorder"
 	"sallyport/core/location"
 	"sallyport/core/wake"
 	"sallyport/core/xmppproxy/session"
@@ -91,7 +91,7 @@ type Notifier struct {
 	mu sync.Mutex
 	// Guarded by mu.
 	clients map[Client]*state
-	later   queue
+	later   inorder.Heap[*deferred]
 	warned  map[string]struct{}
 }
 
@@ -248,5 +248,3 @@ func (n *Notifier) hurry() {
 	default:
 	}
 }
-
-var _ heap.Interface = (*queue)(nil)
