@@ -189,6 +189,12 @@ func (s *Session) pump(n int64) {
 		case it.raw == nil:
 			s.fetch(n, it.pos)
 			return
+		case d.sent == d.assigned && s.isCopy(n, it):
+			s.dropAt(d.sent)
+			continue
+		}
+		if it.u == 0 && it.flags&isMessage != 0 {
+			s.noteReplayed(n, it.raw)
 		}
 		s.sendItem(n, it)
 		d.sent++

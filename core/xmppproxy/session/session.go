@@ -84,8 +84,9 @@ type Session struct {
 	swapH                    uint32
 	restored                 bool // numbers are those of the journal
 
-	quirk quirk
-	log   journal
+	quirk  quirk
+	copies copies
+	log    journal
 }
 
 type smUp uint8
@@ -122,7 +123,7 @@ func (s *Session) begin(now time.Time, c Config) {
 	s.up = up{}
 	s.presence, s.awayAt, s.away, s.asks = nil, 0, false, nil
 	s.retired, s.retiring, s.swapping, s.restored = false, false, false, false
-	s.quirk, s.log.enableOp = quirk{}, 0
+	s.quirk, s.copies, s.log.enableOp = quirk{}, copies{}, 0
 	if c.ServerSM {
 		s.smState = smAsked
 		s.out.ToServer(enableServer)
