@@ -34,14 +34,14 @@ vet:
 
 # -p 2: whole-system tests measure time; more packages at once than a small
 # machine has cores would make them measure each other.
-# ONECPU: under the race detector this package runs on one processor. Go 1.26 gives
+# ONECPU: under the race detector these packages run on one processor. Go 1.26 gives
 # all timers of a synctest bubble one race context, and goroutines on two processors
 # that find their timers due (runtime/time.go, maybeRunChan) use it at once, which now
 # and then ends the process by SIGSEGV in the detector. On one processor it cannot.
-ONECPU := sallyport/core/sipproxy
+ONECPU := sallyport/core/sipproxy sallyport/tunnel
 unit:
-	$(GO) test -p 2 $(RACE) -timeout $(TIMEOUT) $$($(GO) list $(PKGS) | grep -vx '$(ONECPU)')
-	$(GO) test $(if $(RACE),$(RACE) -cpu 1,) -timeout $(TIMEOUT) $(ONECPU)
+	$(GO) test -p 2 $(RACE) -timeout $(TIMEOUT) $(filter-out $(ONECPU),$(shell $(GO) list $(PKGS)))
+	$(GO) test -p 2 $(RACE) $(if $(RACE),-cpu 1) -timeout $(TIMEOUT) $(ONECPU)
 
 race: ## every test under the race detector
 	$(MAKE) unit RACE=-race
