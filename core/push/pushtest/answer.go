@@ -26,6 +26,13 @@ func (c *conn) answer(id uint32, st *stream) {
 		}
 		status, reason, html = fault.result()
 	}
+	// Counted before the answer is out: whoever has it and plans something for
+	// after n more pushes means pushes after this one.
+	var due []func()
+	good := status == http.StatusOK && !fault.Reset
+	if good && !c.frozen.Load() {
+		due = c.sim.faults.due()
+	}
 	if c.frozen.Load() || !c.reply(id, r, response{status: status, reason: reason, html: html, reset: fault.Reset}) {
 		return
 	}
@@ -33,8 +40,11 @@ func (c *conn) answer(id uint32, st *stream) {
 	if c.sim.OnAnswer != nil {
 		c.sim.OnAnswer(p)
 	}
-	if status == http.StatusOK && !fault.Reset {
+	if good {
 		c.sim.accepted(p)
+		for _, act := range due {
+			act()
+		}
 	}
 }
 
@@ -45,9 +55,6 @@ func (s *APNs) accepted(p Push) {
 	}
 	d, _ := s.tokens.get(p.Token)
 	s.settle(s.devices.accept(p, d, s.now()))
-	for _, act := range s.faults.due() {
-		act()
-	}
 }
 
 // result is what the fault makes of a push that was right.

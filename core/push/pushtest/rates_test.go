@@ -2,6 +2,7 @@ package pushtest_test
 
 import (
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -132,6 +133,23 @@ func TestRule26_FaultsInTheirTime(t *testing.T) {
 		p.sim.Disconnect()
 		p.reconnect()
 		p.want(p.call(phone, nil), "200")
+	})
+}
+
+// Whoever has an answer in hand plans for the pushes after it, however slowly
+// the simulator puts that one away.
+func TestRule26_FaultsAreCountedFromTheNextPush(t *testing.T) {
+	inBubble(t, pushtest.APNsConfig{}, func(t *testing.T, p *provider) {
+		phone := p.phone()
+		var once sync.Once
+		p.sim.OnAnswer = func(pushtest.Push) {
+			once.Do(func() { p.sim.After(1, "black_hole") })
+		}
+		p.want(p.call(phone, nil), "200")
+		p.want(p.call(phone, nil), "200")
+		if _, err := p.try(p.call(phone, nil)); err == nil {
+			t.Error("the push after one more is answered")
+		}
 	})
 }
 
